@@ -1,0 +1,229 @@
+"""The composition root: a configuration becomes a wired daemon. No other file names concrete classes of adapters."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import edge
+from edge.config import CameraConfig, Config, MqttConfig, Rate, without_credentials
+from edge.device import board
+from edge.errors import ConfigError, ConfigProblem
+from edge.estimators import models
+from edge.estimators.mediapipe import MediaPipeEstimator
+from edge.interfaces import FrameSource
+from edge.pipeline import CameraPipeline, Daemon, Lane, StopSignal
+from edge.stats import Stats
+from edge.vision.frame import Frame
+from edge.vision.observation import Observation
+
+if TYPE_CHECKING:
+    from edge.mqtt.wire.v1 import DeviceInfo
+    from edge.rerun_log.parcel import Parcel
+
+# Two seconds of 30 frames/s: longer pauses of a receiver are no hiccups.
+_OBSERVATIONS = 64
+# A frame is 1.4 MB with both its pictures.
+_FRAMES = 8
+_PARCEL_BYTES = 16_000_000
+# Eight rows at a time cost Rerun 1.4 ms a row, one at a time 2.2 ms.
+_RERUN_BATCH = 8
+_RERUN_LINGER_S = 0.1
+
+
+class App:
+    """A daemon ready to start, and what is worth knowing about it."""
+
+    def __init__(self, config: Config, model: models.Model, stop: StopSignal) -> None:
+        """Wire everything. Raises ConfigError for what only shows now, such as a directory that can't be written."""
+        _use_few_threads()
+        self.config = config
+        self.session = new_session_id()
+        self.stats = Stats(list(config.camera))
+        self.recording: Path | None = None
+        problems = [problem for name, camera in config.camera.items() for problem in _missing_file(name, camera)]
+        if problems:
+            raise ConfigError(problems)
+
+        observers: list[Lane[Observation]] = []
+        video: list[Lane[Frame]] = []
+        outputs: list[Lane[Any]] = []
+        if config.mqtt.url:
+            observers.append(self._mqtt_lane(model))
+        if config.rerun.url or config.rerun.record_dir:
+            outputs = self._rerun_outputs(model)
+            offers = [lane.offer for lane in outputs]
+            observers.append(self._scene_lane(offers))
+            if config.rerun.video != "off":
+                video.append(self._video_lane(offers))
+
+        self.daemon = Daemon(stop=stop, stages=[[*observers, *video], outputs])
+        for name, camera in config.camera.items():
+            self.daemon.cameras.append(
+                CameraPipeline(
+                    name,
+                    _source(name, camera),
+                    MediaPipeEstimator(
+                        model.path, max_people=config.pose.max_people, segmentation=config.pose.segmentation
+                    ),
+                    video=video,
+                    observers=observers,
+                    stats=self.stats.cameras[name],
+                    drops=self.stats,
+                    stop=stop,
+                    on_end=self.daemon.camera_ended,
+                )
+            )
+
+    def _mqtt_lane(self, model: models.Model) -> Lane[Observation]:
+        from edge.mqtt.session import Credentials
+        from edge.mqtt.sink import MqttSink
+        from edge.mqtt.topics import Topics
+
+        mqtt = self.config.mqtt
+        sink = MqttSink(
+            mqtt.url,
+            topics=Topics(mqtt.prefix, self.config.device),
+            credentials=Credentials(mqtt.username, _password(mqtt), mqtt.ca_file),
+            info=self._info(model),
+            landmarks_hz=_hz(mqtt.landmarks_hz),
+            summary_hz=_hz(mqtt.summary_hz),
+            stats=self.stats,
+        )
+        return Lane("mqtt", sink, self.stats, capacity=_OBSERVATIONS)
+
+    def _rerun_outputs(self, model: models.Model) -> list[Lane[Parcel]]:
+        from edge.rerun_log.link import LinkSink
+        from edge.rerun_log.parcel import Parcel
+        from edge.rerun_log.recording import RecordingSink
+        from edge.rerun_log.scene import Scene
+
+        rerun = self.config.rerun
+        info = self._info(model)
+        scene = Scene(
+            device=self.config.device,
+            session=self.session,
+            cameras=tuple(self.config.camera),
+            skeleton=info.skeleton,
+            max_people=self.config.pose.max_people,
+            video=rerun.video,
+            properties={
+                "board": info.board,
+                "model": info.model,
+                "model_sha256": info.model_sha256,
+                **{f"version_{name.replace('-', '_')}": version for name, version in info.versions.items()},
+            },
+        )
+
+        def lane(name: str, sink: RecordingSink | LinkSink) -> Lane[Parcel]:
+            def weight(parcel: Parcel) -> int:
+                return parcel.nbytes
+
+            return Lane(name, sink, self.stats, capacity=_PARCEL_BYTES, weigh=weight)
+
+        lanes = []
+        if rerun.record_dir:
+            recording = RecordingSink(rerun.record_dir, keep_mb=rerun.keep_mb, scene=scene, stats=self.stats)
+            self.recording = recording.path
+            lanes.append(lane("recording", recording))
+        if rerun.url:
+            lanes.append(lane("rerun link", LinkSink(rerun.url, scene=scene, stats=self.stats)))
+        return lanes
+
+    def _scene_lane(self, offers: list[Callable[[Parcel], None]]) -> Lane[Observation]:
+        from edge.rerun_log.scene import SceneSink
+
+        mask = self.config.pose.segmentation and self.config.rerun.mask == "image"
+        return Lane(
+            "rerun scene",
+            SceneSink(mask=mask, outputs=offers),
+            self.stats,
+            capacity=_OBSERVATIONS,
+            batch=_RERUN_BATCH,
+            linger_s=_RERUN_LINGER_S,
+        )
+
+    def _video_lane(self, offers: list[Callable[[Parcel], None]]) -> Lane[Frame]:
+        from edge.rerun_log.video import VideoSink
+
+        codec = self.config.rerun.video
+        assert codec != "off", "no lane for no video"
+        return Lane("rerun video", VideoSink(codec, offers), self.stats, capacity=_FRAMES, linger_s=_RERUN_LINGER_S)
+
+    def _info(self, model: models.Model) -> DeviceInfo:
+        from edge.mqtt.wire.v1 import DeviceInfo
+
+        return DeviceInfo(
+            device=self.config.device,
+            session=self.session,
+            versions=versions(),
+            board=board.name(),
+            model=model.name,
+            model_sha256=model.sha256,
+            skeleton=MediaPipeEstimator.skeleton,
+            cameras={
+                name: {"source": without_credentials(camera.source)} for name, camera in self.config.camera.items()
+            },
+        )
+
+
+def new_session_id() -> str:
+    """A name for this run that no other has: the UTC time for people to read, and chance for boards without a clock."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+
+
+def versions() -> dict[str, str]:
+    """The versions of what shapes the results."""
+    packages = {name: metadata.version(name) for name in ("mediapipe", "rerun-sdk", "paho-mqtt")}
+    return {"edge-pose": edge.__version__, "python": platform.python_version(), **packages}
+
+
+def _use_few_threads() -> None:
+    # Inference hands over between threads on every call; at the default interval of 5 ms a busy thread beside it
+    # adds up to 19 ms a frame, at this one 2 to 4 ms.
+    sys.setswitchinterval(0.0005)
+    import cv2
+
+    # OpenCV's own threads gain nothing on pictures this small and cost thousands of context switches a second.
+    cv2.setNumThreads(1)
+
+
+def _missing_file(name: str, camera: CameraConfig) -> list[ConfigProblem]:
+    from edge.cameras.stream import is_network_address
+
+    if camera.source == "synthetic" or is_network_address(camera.source) or Path(camera.source).is_file():
+        return []
+    expected = "no such file; give the path of a video file, an rtsp:// address, or synthetic"
+    return [ConfigProblem("config", f"camera.{name}.source", repr(camera.source), expected)]
+
+
+def _source(name: str, camera: CameraConfig) -> FrameSource:
+    if camera.source == "synthetic":
+        from edge.cameras.synthetic import SyntheticSource
+
+        return SyntheticSource(
+            name, width_px=camera.width_px, height_px=camera.height_px, fps=camera.fps, pace=camera.pace
+        )
+    from edge.cameras.stream import StreamSource
+
+    return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
+
+
+def _password(mqtt: MqttConfig) -> str:
+    if mqtt.password_file is None:
+        return ""
+    try:
+        return mqtt.password_file.read_text().split("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"can't be read: {getattr(error, 'strerror', None) or error}"
+        raise ConfigError([ConfigProblem("config", "mqtt.password_file", str(mqtt.password_file), problem)]) from None
+
+
+def _hz(rate: Rate) -> float | None:
+    return None if rate == "unlimited" else rate

@@ -1,0 +1,1 @@
+"""One FrameSource a file: where frames come from."""

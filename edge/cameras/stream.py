@@ -1,0 +1,181 @@
+"""Video files and network streams, decoded by FFmpeg's libraries through PyAV."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Literal, Self
+
+import av
+import av.logging
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
+
+from edge.config import without_credentials
+from edge.errors import CameraLost, CameraUnusable
+from edge.interfaces import EndOfStream
+from edge.vision.frame import Frame, Picture, PixelLayout
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 10.0
+SILENCE_TIMEOUT_S = 3.0
+"""A network stream that sends nothing for so long counts as lost."""
+
+_UNDECODABLE_MOST = 250
+"""So many packets in a row that can't be decoded are no longer a disturbance."""
+
+
+def is_network_address(location: str) -> bool:
+    """Whether `location` is an address such as rtsp://..., not a path."""
+    return "://" in location
+
+
+class StreamSource:
+    """A video file or an rtsp:// (or other FFmpeg) address.
+
+    location: a path or an address. Addresses are live: their newest frame wins. Files wait for whoever processes them.
+    loop: begin a file again at its end; times go on, as if the clip were repeated on the film.
+    pace: "realtime" holds a file's frames back until their own time has come; "unlimited" does not.
+    """
+
+    def __init__(
+        self, camera: str, location: str, *, loop: bool = False, pace: Literal["realtime", "unlimited"] = "realtime"
+    ) -> None:
+        self._camera = camera
+        self._location = location
+        self._loop = loop
+        self._paced = pace == "realtime"
+        self._container: InputContainer | None = None
+        self._decoded: Iterator[tuple[VideoFrame, int]] = iter(())
+        self._waiting: tuple[VideoFrame, int] | None = None
+        self._seq = 0
+        self._opened_ns = 0
+        self._opened_monotonic_ns = 0
+        self._last_monotonic_ns = -1
+
+    @property
+    def live(self) -> bool:
+        return is_network_address(self._location)
+
+    def __enter__(self) -> Self:
+        # FFmpeg would print what it thinks of each damaged packet on standard error.
+        av.logging.set_level(av.logging.PANIC)
+        try:
+            self._container = (
+                av.open(
+                    self._location, timeout=(OPEN_TIMEOUT_S, SILENCE_TIMEOUT_S), options={"rtsp_transport": "tcp"}
+                )
+                if self.live
+                else av.open(self._location)
+            )
+        except (av.FFmpegError, OSError) as error:
+            raise self._trouble(error) from None
+        if not self._container.streams.video:
+            self._close()
+            raise CameraUnusable(f"{self._shown}: holds no video; give a file or stream with a video track")
+        # One thread: the cores belong to inference, and decoding a camera's picture takes a fraction of one.
+        self._container.streams.video[0].codec_context.thread_count = 1
+        self._opened_ns, self._opened_monotonic_ns = time.time_ns(), time.monotonic_ns()
+        self._decoded = self._decode(self._container)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def read(self, timeout_s: float) -> Frame | None:
+        if self._waiting is None:
+            try:
+                self._waiting = next(self._decoded, None)
+            except (av.FFmpegError, OSError) as error:
+                raise self._trouble(error) from None
+            if self._waiting is None:
+                if self.live:
+                    raise CameraLost(f"{self._shown}: the stream has ended")
+                raise EndOfStream
+        decoded, media_ns = self._waiting
+        if self.live:
+            captured_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
+        else:
+            captured_ns, monotonic_ns = self._opened_ns + media_ns, self._opened_monotonic_ns + media_ns
+            early_s = (monotonic_ns - time.monotonic_ns()) / 1e9
+            if self._paced and early_s > 0:
+                time.sleep(min(early_s, timeout_s))
+                if early_s > timeout_s:
+                    return None
+        self._waiting = None
+        monotonic_ns = max(monotonic_ns, self._last_monotonic_ns + 1)
+        self._last_monotonic_ns = monotonic_ns
+        frame = Frame(
+            camera=self._camera,
+            seq=self._seq,
+            captured_ns=captured_ns,
+            monotonic_ns=monotonic_ns,
+            rgb=Picture(np.ascontiguousarray(decoded.to_ndarray(format="rgb24")), PixelLayout.RGB),
+            video=_i420(decoded),
+        )
+        self._seq += 1
+        return frame
+
+    def _decode(self, container: InputContainer) -> Iterator[tuple[VideoFrame, int]]:
+        """Each frame with its time in ns since the beginning, loops included."""
+        stream = container.streams.video[0]
+        period_ns = int(1e9 / (stream.average_rate or 30))
+        undecodable = 0
+        lap_ns = 0
+        while True:
+            first_ns: int | None = None
+            media_ns = lap_ns - period_ns
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.InvalidDataError as error:
+                    undecodable += 1
+                    log.debug("camera %s: a packet can't be decoded: %s", self._camera, error)
+                    if undecodable > _UNDECODABLE_MOST:
+                        raise
+                    continue
+                for frame in frames:
+                    undecodable = 0
+                    if frame.pts is None or frame.time_base is None:
+                        media_ns += period_ns
+                    else:
+                        stamp_ns = int(frame.pts * frame.time_base * 1_000_000_000)
+                        first_ns = stamp_ns if first_ns is None else first_ns
+                        media_ns = max(lap_ns + stamp_ns - first_ns, media_ns + 1)
+                    yield frame, media_ns
+            if media_ns < lap_ns:
+                raise CameraUnusable(f"{self._shown}: no picture in it can be decoded; try it with ffplay")
+            if not self._loop or self.live:
+                return
+            lap_ns = media_ns + period_ns
+            container.seek(0)
+
+    @property
+    def _shown(self) -> str:
+        return without_credentials(self._location)
+
+    def _trouble(self, error: Exception) -> CameraLost | CameraUnusable:
+        reason = getattr(error, "strerror", None) or str(error)
+        if self.live:
+            return CameraLost(f"{self._shown}: {reason}")
+        return CameraUnusable(f"{self._shown}: can't be read as video ({reason})")
+
+    def _close(self) -> None:
+        self._decoded, self._waiting = iter(()), None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+
+def _i420(frame: VideoFrame) -> Picture | None:
+    """The decoder's own planes, which an encoder can take as they are; None in other formats and for odd sizes."""
+    if frame.format.name != "yuv420p" or frame.color_range == ColorRange.JPEG or frame.width % 2 or frame.height % 2:
+        return None
+    return Picture(np.ascontiguousarray(frame.to_ndarray()), PixelLayout.I420)

@@ -1,0 +1,37 @@
+"""`edge-pose check`: validate the configuration and print what is in force."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from edge.cli.options import ConfigFile, Sets, reported_errors
+from edge.config import find_file, load, without_credentials
+
+
+def check(config: ConfigFile = None, sets: Sets = None) -> None:
+    """Validate the configuration and print every key with its value and where that came from.
+
+    Exit codes: 0 valid, 78 not valid, each problem in a line of its own.
+    """
+    with reported_errors():
+        file = find_file(config)
+        loaded = load(file, environment=os.environ, sets=sets or [])
+        rows = [(key, _shown(value), origin) for key, value, origin in loaded.effective()]
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        for key, value, origin in rows:
+            typer.echo(f"{key:<{widths[0]}} = {value:<{widths[1]}}  # {origin}")
+
+
+def _shown(value: object) -> str:
+    """A value as TOML would have it; what is not set is a dash."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case _:
+            return f'"{without_credentials(str(value))}"'

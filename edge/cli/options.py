@@ -1,0 +1,61 @@
+"""Options that several commands share, and how every command reports an error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from edge.errors import EdgePoseError, ExitCode
+from edge.pipeline import StopSignal
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="TOML file; default: $EDGE_POSE_CONFIG, else /etc/edge-pose/config.toml."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. mqtt.summary_hz=2. May be repeated."),
+]
+
+
+@contextlib.contextmanager
+def reported_errors() -> Iterator[None]:
+    """Print an error of ours as `edge-pose: ...`, one line a problem, and exit with its code."""
+    try:
+        yield
+    except EdgePoseError as error:
+        for line in str(error).splitlines():
+            print(f"edge-pose: {line}", file=sys.stderr)
+        leave(error.exit_code)
+
+
+def stop_on_signals(stop: StopSignal) -> None:
+    """SIGTERM and SIGINT end in the one orderly way; a second one does not wait for it."""
+    asked = False
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(ExitCode.INTERRUPTED)
+        asked = True
+        stop.request(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now. Everything of ours has been stopped in order by then, or given up at the deadline; what is
+    left are exit hooks of libraries, and Rerun's waits for a stuck viewer for as long as that is stuck."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""Estimators find people in frames; the model store brings them their models."""

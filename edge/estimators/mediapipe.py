@@ -1,0 +1,136 @@
+"""MediaPipe's Pose Landmarker as a PoseEstimator."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from edge.errors import EstimatorError
+from edge.vision.frame import Frame, UInt8Array
+from edge.vision.pose import Float32Array, Pose
+from edge.vision.skeleton import MEDIAPIPE_POSE
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+log = logging.getLogger(__name__)
+
+_NOWHERE = "http://127.0.0.1:9"
+
+_MASK_THRESHOLD = 0.5
+
+
+class MediaPipeEstimator:
+    """One landmarker in VIDEO mode: it tracks from frame to frame, so it serves one camera and wants its frames in order.
+
+    model: path of a .task bundle. max_people: 1..N; temporal smoothing and the shortcut past the person detector work
+    with 1 only. segmentation: whether poses carry masks.
+    """
+
+    skeleton = MEDIAPIPE_POSE
+
+    def __init__(self, model: Path, *, max_people: int = 1, segmentation: bool = True) -> None:
+        self._model = model
+        self._max_people = max_people
+        self._segmentation = segmentation
+        self._mediapipe: ModuleType | None = None
+        self._landmarker: Any = None
+        self._last_timestamp_ms = -1
+
+    def __enter__(self) -> Self:
+        self._mediapipe = _import_mediapipe()
+        self._create()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def estimate(self, frame: Frame) -> tuple[Pose, ...]:
+        try:
+            return self._detect(frame)
+        except RuntimeError as error:
+            # A graph that has failed once fails for ever, so one more try needs a new one. It begins without a
+            # track, which costs accuracy for a frame or two.
+            log.warning("camera %s: the pose graph failed at frame %d, making a new one: %s", *_failure(frame, error))
+        self._close()
+        self._create()
+        try:
+            return self._detect(frame)
+        except RuntimeError as error:
+            raise EstimatorError("camera {}: the pose graph failed twice at frame {}: {}".format(*_failure(frame, error)))
+
+    def _create(self) -> None:
+        assert self._mediapipe is not None, "estimate comes after entering"
+        tasks = self._mediapipe.tasks
+        options = tasks.vision.PoseLandmarkerOptions(
+            base_options=tasks.BaseOptions(model_asset_path=str(self._model)),
+            running_mode=tasks.vision.RunningMode.VIDEO,
+            num_poses=self._max_people,
+            output_segmentation_masks=self._segmentation,
+        )
+        try:
+            self._landmarker = tasks.vision.PoseLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EstimatorError(f"model {self._model}: MediaPipe can't load it ({_first_line(error)})") from None
+
+    def _close(self) -> None:
+        if self._landmarker is not None:
+            try:
+                self._landmarker.close()
+            except RuntimeError as error:  # a failed graph says so once more when it is closed
+                log.debug("closing the pose graph: %s", error)
+            self._landmarker = None
+
+    def _detect(self, frame: Frame) -> tuple[Pose, ...]:
+        assert self._mediapipe is not None, "estimate comes after entering"
+        mediapipe = self._mediapipe
+        # Strictly increasing milliseconds are MediaPipe's condition; beyond 1000 frames/s they run ahead of the clock.
+        timestamp_ms = max(frame.monotonic_ns // 1_000_000, self._last_timestamp_ms + 1)
+        self._last_timestamp_ms = timestamp_ms
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frame.rgb.pixels)
+        result = self._landmarker.detect_for_video(image, timestamp_ms)
+        masks = result.segmentation_masks or [None] * len(result.pose_landmarks)
+        return tuple(
+            Pose(
+                skeleton=MEDIAPIPE_POSE,
+                image_xyz=_xyz(landmarks),
+                visibility=np.array([point.visibility for point in landmarks], np.float32).clip(0.0, 1.0),
+                world_m=_xyz(world),
+                mask=None if mask is None else _person_pixels(mask),
+            )
+            for landmarks, world, mask in zip(result.pose_landmarks, result.pose_world_landmarks, masks, strict=True)
+        )
+
+
+def _xyz(landmarks: Any) -> Float32Array:
+    return np.array([(point.x, point.y, point.z) for point in landmarks], np.float32)
+
+
+def _person_pixels(mask: Any) -> UInt8Array:
+    """A mask as 0 and 1. The comparison also copies: the view points into memory that the result frees when it goes."""
+    view = mask.numpy_view()
+    return np.greater(view.reshape(view.shape[:2]), _MASK_THRESHOLD).view(np.uint8)
+
+
+def _failure(frame: Frame, error: Exception) -> tuple[str, int, str]:
+    return frame.camera, frame.seq, _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _import_mediapipe() -> ModuleType:
+    # MediaPipe from 1.0 on reports its use to a Google host and has no option against it; without a route close()
+    # even waits ten seconds. Its HTTP client obeys this variable, and nothing is at that port: the report fails at once.
+    os.environ["https_proxy"] = _NOWHERE
+    import mediapipe  # noqa: PLC0415 - 1 s and 100 MB, and only where poses are estimated
+
+    return mediapipe

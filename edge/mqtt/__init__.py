@@ -1,0 +1,1 @@
+"""Observations as MQTT messages: topics, wire format, connection, sink."""

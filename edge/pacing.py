@@ -1,0 +1,60 @@
+"""When to do the next thing: deadlines, jittered back-off and rate limits. Time is always an argument or monotonic."""
+
+from __future__ import annotations
+
+import random
+import time
+
+
+class Deadline:
+    """A point in time that several steps share, so that together they never take longer than planned."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end_s = time.monotonic() + seconds
+
+    def left_s(self) -> float:
+        """Seconds until the deadline, 0.0 once it has passed."""
+        return max(0.0, self._end_s - time.monotonic())
+
+
+class Backoff:
+    """Waiting times that double from `first_s` to `most_s`, each multiplied by a random factor in [0.5, 1).
+
+    The jitter keeps a fleet from knocking all at once after a broker's restart.
+    """
+
+    def __init__(self, *, first_s: float, most_s: float) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._next_s = first_s
+
+    def next_s(self) -> float:
+        wait_s = self._next_s * random.uniform(0.5, 1.0)
+        self._next_s = min(self._next_s * 2.0, self._most_s)
+        return wait_s
+
+    def reset(self) -> None:
+        self._next_s = self._first_s
+
+
+class RateGate:
+    """Lets through at most `hz` items a second of a stream whose items carry their own time.
+
+    It keeps to a grid rather than to the last item's time, so that 30 frames/s through a gate of 20 Hz give
+    20 and not 15. `hz=None` lets everything through.
+    """
+
+    def __init__(self, hz: float | None) -> None:
+        self._period_ns = None if hz is None else int(1e9 / hz)
+        self._due_ns: int | None = None
+
+    def admits(self, now_ns: int) -> bool:
+        """Whether the item of time `now_ns` goes through. Times must not decrease."""
+        if self._period_ns is None:
+            return True
+        # A tenth of a period early is on time: cameras jitter around the grid.
+        if self._due_ns is not None and now_ns < self._due_ns - self._period_ns // 10:
+            return False
+        late = self._due_ns is None or now_ns >= self._due_ns + self._period_ns
+        self._due_ns = (now_ns if late else self._due_ns or 0) + self._period_ns
+        return True

@@ -1,0 +1,81 @@
+"""The recording on this machine: one .rrd file a session, within a budget."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import rerun as rr
+
+from edge.errors import ConfigError, ConfigProblem, SinkError
+from edge.rerun_log.parcel import GroupGuard, Parcel
+from edge.rerun_log.scene import Scene
+from edge.stats import DropCause, Stats
+
+log = logging.getLogger(__name__)
+
+_FLUSH_EVERY_S = 1.0
+"""What a kill -9 may cost."""
+
+
+class RecordingSink:
+    """Writes `<directory>/<recording id>.rrd`, readable at any time, also after a crash.
+
+    keep_mb: when all recordings in the directory together reach so much, recording ends and the rest is counted as
+    dropped. Nothing is deleted. Raises ConfigError when the directory can't be written.
+    """
+
+    def __init__(self, directory: Path, *, keep_mb: int, scene: Scene, stats: Stats) -> None:
+        self.path = directory / f"{scene.recording_id}.rrd"
+        self._directory = directory
+        self._keep_bytes = keep_mb * 1_000_000
+        self._stats = stats
+        self._guard = GroupGuard()
+        self._next_flush_s = 0.0
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.path.touch(exist_ok=False)
+        except OSError as error:
+            problem = f"can't be written: {error.strerror}"
+            raise ConfigError([ConfigProblem("config", "rerun.record_dir", str(directory), problem)]) from None
+        # A stream of its own: sinks on one stream share its queue, and a stalled viewer would stop the file too.
+        self._stream: rr.RecordingStream | None = scene.new_stream()
+        self._stream.set_sinks(rr.FileSink(str(self.path), write_footer=True))
+        scene.describe(self._stream)
+
+    def write(self, batch: Sequence[Parcel]) -> None:
+        for parcel in batch:
+            if self._stream is None:
+                self._stats.dropped("recording", DropCause.DISK_BUDGET, parcel.rows)
+            elif not self._guard.admits(parcel):
+                self._stats.dropped("recording", DropCause.BROKEN_GROUP, parcel.rows)
+            else:
+                self._stream.send_chunks(parcel.chunks)
+                self._stats.sent("recording rows", parcel.rows)
+        if self._stream is not None and time.monotonic() >= self._next_flush_s:
+            self._next_flush_s = time.monotonic() + _FLUSH_EVERY_S
+            self._flush(self._stream)
+
+    def close(self, timeout_s: float) -> None:
+        if self._stream is not None:
+            self._end(self._stream)
+
+    def _flush(self, stream: rr.RecordingStream) -> None:
+        try:
+            stream.flush(timeout_sec=5.0)
+        except RuntimeError as error:
+            raise SinkError(f"{self.path} can't be written: {error}") from None
+        used = sum(file.stat().st_size for file in self._directory.glob("*.rrd"))
+        if used >= self._keep_bytes:
+            log.warning(
+                "recording ends: %s holds %.0f MB, as many as rerun.keep_mb allows; delete recordings or raise it",
+                self._directory,
+                used / 1e6,
+            )
+            self._end(stream)
+
+    def _end(self, stream: rr.RecordingStream) -> None:
+        stream.disconnect()  # writes the footer
+        self._stream = None

@@ -1,0 +1,115 @@
+"""What the daemon counts: frames, drops by place and cause, times. Any thread may write, any may read."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DropCause(StrEnum):
+    """Why something did not reach its receiver."""
+
+    NEWER_FRAME = "newer_frame"  # the estimator was busy and a newer frame took its place
+    LANE_FULL = "lane_full"  # the sink was too slow, its lane let the oldest go
+    DISCONNECTED = "disconnected"  # the receiver is away
+    SLOW_RECEIVER = "slow_receiver"  # the receiver is there and does not take what it gets
+    BROKEN_GROUP = "broken_group"  # a video packet whose keyframe is gone can't be shown
+    SINK_FAILED = "sink_failed"  # the sink raised an error
+    DISK_BUDGET = "disk_budget"  # the recordings have used up the space they may take
+    STOPPED = "stopped"  # the daemon ended before its turn came
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Percentiles of a time in milliseconds over the last observations."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+    @classmethod
+    def of(cls, values_ms: Sequence[float]) -> Percentiles | None:
+        """None where nothing was measured yet. Nearest-rank percentiles."""
+        if not values_ms:
+            return None
+        ordered = sorted(values_ms)
+        last = len(ordered) - 1
+        return cls(*(ordered[round(q * last)] for q in (0.50, 0.95, 0.99)))
+
+
+@dataclass(frozen=True, slots=True)
+class CameraCounts:
+    """One camera's figures since the start; the times are of the last few hundred frames."""
+
+    captured: int
+    estimated: int
+    with_people: int
+    people: int  # in the newest frame
+    inference: Percentiles | None
+    latency: Percentiles | None  # frame in the pipeline's hands to observation sealed
+
+
+class CameraStats:
+    """Counts of one camera. Each number has one writing thread."""
+
+    _WINDOW = 512
+
+    def __init__(self) -> None:
+        self._captured = 0
+        self._estimated = 0
+        self._with_people = 0
+        self._people = 0
+        self._inference_ms: deque[float] = deque(maxlen=self._WINDOW)
+        self._latency_ms: deque[float] = deque(maxlen=self._WINDOW)
+
+    def frame_captured(self) -> None:
+        self._captured += 1
+
+    def frame_estimated(self, *, people: int, inference_ms: float, latency_ms: float) -> None:
+        self._estimated += 1
+        self._with_people += people > 0
+        self._people = people
+        self._inference_ms.append(inference_ms)
+        self._latency_ms.append(latency_ms)
+
+    def counts(self) -> CameraCounts:
+        return CameraCounts(
+            captured=self._captured,
+            estimated=self._estimated,
+            with_people=self._with_people,
+            people=self._people,
+            inference=Percentiles.of(tuple(self._inference_ms)),
+            latency=Percentiles.of(tuple(self._latency_ms)),
+        )
+
+
+class Stats:
+    """The counts of one run of the daemon."""
+
+    def __init__(self, cameras: Sequence[str]) -> None:
+        self.cameras: Mapping[str, CameraStats] = {name: CameraStats() for name in cameras}
+        self._lock = threading.Lock()
+        self._drops: Counter[tuple[str, DropCause]] = Counter()
+        self._sent: Counter[str] = Counter()
+
+    def dropped(self, place: str, cause: DropCause, items: int = 1) -> None:
+        """Count `items` that did not get past `place` (a lane or a camera)."""
+        if items:
+            with self._lock:
+                self._drops[place, cause] += items
+
+    def sent(self, what: str, items: int = 1) -> None:
+        """Count `items` handed to a receiver."""
+        with self._lock:
+            self._sent[what] += items
+
+    def drops(self) -> dict[tuple[str, DropCause], int]:
+        with self._lock:
+            return dict(self._drops)
+
+    def sends(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._sent)
