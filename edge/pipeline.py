@@ -78,12 +78,12 @@ class SlotOverflow(StrEnum):
 
 
 class Slot(Generic[T]):
-    """A queue of one item between a thread that puts and a thread that takes."""
+    """A queue of one item between a thread that puts and a thread that takes. With the item comes when it went in."""
 
     def __init__(self, overflow: SlotOverflow) -> None:
         self._overflow = overflow
         self._condition = threading.Condition()
-        self._items: deque[T] = deque()
+        self._items: deque[tuple[T, int]] = deque()
         self._closed = False
 
     def put(self, item: T) -> bool:
@@ -95,25 +95,27 @@ class Slot(Generic[T]):
                 return False
             replaced = bool(self._items)
             self._items.clear()
-            self._items.append(item)
+            self._items.append((item, time.monotonic_ns()))
             self._condition.notify_all()
             return not replaced
 
-    def take(self) -> T | None:
-        """The item, waiting for it; None once the slot is closed and empty."""
+    def take(self) -> tuple[T, int] | None:
+        """The item and the time.monotonic_ns at which it went in, waiting for it; None once closed and empty."""
         with self._condition:
             self._condition.wait_for(lambda: self._items or self._closed)
             item = self._items.popleft() if self._items else None
             self._condition.notify_all()
             return item
 
-    def close(self, *, discard: bool = False) -> None:
-        """Let no more in. What is inside can still be taken, unless `discard`."""
+    def close(self, *, discard: bool = False) -> int:
+        """Let no more in. What is inside can still be taken, unless `discard`; how many items were discarded."""
         with self._condition:
             self._closed = True
+            discarded = len(self._items) if discard else 0
             if discard:
                 self._items.clear()
             self._condition.notify_all()
+            return discarded
 
 
 class Lane(Generic[T]):
@@ -248,8 +250,7 @@ class CameraPipeline:
         self._drops = drops
         self._stop = stop
         self._on_end = on_end
-        # With each frame the monotonic time at which it reached this process.
-        self._slot: Slot[tuple[Frame, int]] = Slot(SlotOverflow.NEWEST_WINS if source.live else SlotOverflow.WAIT)
+        self._slot: Slot[Frame] = Slot(SlotOverflow.NEWEST_WINS if source.live else SlotOverflow.WAIT)
         self._faults = FaultLog(log)
         self._model_ready = threading.Event()
         self._capture = threading.Thread(target=self._guarded, args=(self._capture_frames,), daemon=True)
@@ -263,7 +264,7 @@ class CameraPipeline:
 
     def interrupt(self) -> None:
         """After the stop signal was set: give up the frame that waits."""
-        self._slot.close(discard=True)
+        self._drops.dropped(f"camera {self.name}", DropCause.STOPPED, self._slot.close(discard=True))
 
     def join(self, deadline: Deadline) -> bool:
         """False when a thread is still busy after `deadline`."""
@@ -308,13 +309,12 @@ class CameraPipeline:
             frame = self._source.read(IDLE_S)
             if frame is None:
                 continue
-            arrived_ns = time.monotonic_ns()
             self._faults.worked("camera %s is back", self.name)
             backoff.reset()
             self._stats.frame_captured()
             for lane in self._video:
                 lane.offer(frame)
-            if not self._slot.put((frame, arrived_ns)):
+            if not self._slot.put(frame):
                 cause = DropCause.STOPPED if self._stop.is_set else DropCause.NEWER_FRAME
                 self._drops.dropped(f"camera {self.name}", cause)
 

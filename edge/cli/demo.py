@@ -1,3 +1,215 @@
-"""stub"""
-def demo() -> None:
-    """stub"""
+"""`edge-pose demo`: the main job on a bundled clip, with everything it needs brought along."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import webbrowser
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import paho.mqtt.client as paho
+import typer
+from paho.mqtt.enums import CallbackAPIVersion
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+import edge
+from edge import logs
+from edge.cli.local_broker import LocalBroker, local_broker
+from edge.cli.local_viewer import local_viewer
+from edge.cli.model_progress import ensure_model
+from edge.cli.options import Sets, leave, reported_errors, stop_on_signals
+from edge.config import load
+from edge.errors import ExitCode
+from edge.pacing import Deadline
+from edge.pipeline import StopSignal
+
+CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
+
+_REFRESH_S = 0.25
+_LINE_EVERY_S = 5.0
+
+
+def demo(
+    source: Annotated[
+        str | None, typer.Option(help="A video file, an rtsp:// address or synthetic, instead of the bundled clip.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="How long; 0: until Ctrl-C. Default: 20, with --viewer 0.")
+    ] = None,
+    viewer: Annotated[bool, typer.Option("--viewer", help="Open Rerun's web viewer on the live stream.")] = False,
+    out: Annotated[Path, typer.Option(help="Directory for the recording.")] = Path("edge-pose-demo"),
+    sets: Sets = None,
+) -> None:
+    """Poses from a clip over MQTT and into a Rerun recording; needs no configuration, broker, camera or screen.
+
+    Exit codes: 0 people were found and their messages received, 1 not so, others as for `run`.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if seconds is None:
+        seconds = 0.0 if viewer else 20.0
+    with reported_errors(), contextlib.ExitStack() as stack:
+        logs.divert_native_output()
+        logs.setup("warning")
+        stop = StopSignal()
+        stop_on_signals(stop)
+        base: dict[str, Any] = {
+            "camera": {"demo": {"source": source or str(CLIP), "loop": source is None}},
+            "rerun": {"record_dir": str(out)},
+        }
+        settings = sets or []
+        model = ensure_model(load(None, environment=os.environ, sets=settings, base=base).config)
+        console.print(f"[green]✓[/] model {model.name}, sha256 {model.sha256[:12]}…, {model.path}")
+        broker = stack.enter_context(local_broker())
+        console.print(f"[green]✓[/] broker {broker.kind}, {broker.url}")
+        base["mqtt"] = {"url": broker.url}
+        if viewer:
+            web = stack.enter_context(local_viewer())
+            base["rerun"]["url"] = web.push
+            console.print(f"[green]✓[/] viewer {web.page}")
+            webbrowser.open(web.page)
+        loaded = load(None, environment=os.environ, sets=settings, base=base)
+
+        from edge.app import App
+
+        app = App(loaded.config, model, stop)
+        mailbox = stack.enter_context(_Mailbox(broker))
+        app.daemon.start()
+        _watch(app, mailbox, Deadline(seconds) if seconds else None, console)
+        app.daemon.stop()
+        mailbox.wait_for("state", "stopped", timeout_s=2.0)
+    succeeded = _conclude(app, mailbox, broker, console)
+    leave(ExitCode.OK if succeeded else 1)
+
+
+class _Mailbox:
+    """An MQTT client such as a user would have: it receives what the daemon publishes."""
+
+    def __init__(self, broker: LocalBroker) -> None:
+        self.received: Counter[str] = Counter()
+        self.latest: dict[str, Any] = {}
+        self.example: tuple[str, bytes] | None = None
+        self._broker = broker
+        # 3.1.1 is what both brokers speak.
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+        self._client.on_connect = lambda client, *_: client.subscribe("pose/v1/#", qos=1)
+        self._client.on_message = self._take
+
+    def __enter__(self) -> _Mailbox:
+        self._client.connect("127.0.0.1", self._broker.port)
+        self._client.loop_start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def wait_for(self, kind: str, content: object, *, timeout_s: float) -> None:
+        deadline = Deadline(timeout_s)
+        while self.latest.get(kind) != content and deadline.left_s():
+            time.sleep(0.02)
+
+    def _take(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        kind = message.topic.rsplit("/", 1)[-1]
+        self.received[kind] += 1
+        self.latest[kind] = message.payload.decode() if kind == "state" else json.loads(message.payload)
+        if kind == "summary" and self.latest[kind]["people"]:
+            self.example = message.topic, message.payload
+
+
+def _watch(app: Any, mailbox: _Mailbox, end: Deadline | None, console: Console) -> None:
+    """Show what happens until the time is over, the source has ended or somebody presses Ctrl-C."""
+    rate = _Rate(app)
+    next_line_s = time.monotonic() + _LINE_EVERY_S
+    live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+    with live or contextlib.nullcontext():
+        while end is None or end.left_s():
+            if app.daemon.wait(_REFRESH_S if end is None else min(_REFRESH_S, max(end.left_s(), 0.01))):
+                return
+            rate.update()
+            if live:
+                live.update(_progress(app, mailbox, rate, end))
+            elif time.monotonic() >= next_line_s:
+                next_line_s += _LINE_EVERY_S
+                counts = app.stats.cameras["demo"].counts()
+                messages = sum(mailbox.received.values())
+                console.print(f"  {counts.estimated} frames, {rate.per_second:.1f}/s, {messages} messages received")
+
+
+class _Rate:
+    """Frames a second over the last few seconds."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._marks: list[tuple[float, int]] = []
+        self.per_second = 0.0
+
+    def update(self) -> None:
+        frames = sum(camera.counts().estimated for camera in self._app.stats.cameras.values())
+        self._marks = [*self._marks[-12:], (time.monotonic(), frames)]
+        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
+        self.per_second = (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+
+def _progress(app: Any, mailbox: _Mailbox, rate: _Rate, end: Deadline | None) -> Table:
+    counts = app.stats.cameras["demo"].counts()
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    left = "until Ctrl-C" if end is None else f"{end.left_s():.0f} s left"
+    table.add_row("camera", f"{counts.estimated} frames, {rate.per_second:.1f} frames/s, {left}")
+    inference = f"{counts.inference.p50_ms:.1f} ms" if counts.inference else "-"
+    table.add_row("pose", f"{counts.people} in view, inference {inference} (median)")
+    received = ", ".join(f"{kind} {number}" for kind, number in sorted(mailbox.received.items()))
+    table.add_row("mqtt", received or "connecting")
+    if app.recording and app.recording.exists():
+        table.add_row("rerun", f"{app.recording.name}, {app.recording.stat().st_size / 1e6:.1f} MB")
+    people = mailbox.latest.get("summary", {}).get("people") or [{}]
+    angles = people[0].get("angles", {})
+    shown = [f"{joint.replace('_', ' ')} {angles[joint]:.0f}°" for joint in _SHOWN_JOINTS if joint in angles]
+    table.add_row("angles", ", ".join(shown) or "-")
+    dropped = sum(app.stats.drops().values())
+    table.add_row("dropped", str(dropped))
+    return table
+
+
+_SHOWN_JOINTS = ("left_elbow", "right_elbow", "left_knee", "right_knee")
+
+
+def _conclude(app: Any, mailbox: _Mailbox, broker: LocalBroker, console: Console) -> bool:
+    counts = app.stats.cameras["demo"].counts()
+    drops = ", ".join(f"{items} {place} ({cause})" for (place, cause), items in app.stats.drops().items())
+    received = ", ".join(f"{number} {kind}" for kind, number in sorted(mailbox.received.items()))
+    console.print(f"\n  frames     {counts.estimated}, {counts.with_people} of them with people")
+    if counts.inference:
+        console.print(f"  inference  {counts.inference.p50_ms:.1f} ms (median)")
+    console.print(f"  messages   {received or 'none'}; device is {mailbox.latest.get('state', 'unheard of')}")
+    console.print(f"  dropped    {drops or 'nothing'}")
+    if mailbox.example:
+        topic, payload = mailbox.example
+        console.print(f"  example    {topic}\n             {payload.decode()[:240]}")
+    if app.recording:
+        megabytes = app.recording.stat().st_size / 1e6
+        console.print(f"  recording  {app.recording}, {megabytes:.1f} MB")
+    beside = Path(sys.executable).parent
+    with contextlib.suppress(ValueError):
+        beside = beside.relative_to(Path.cwd())
+    console.print("\nTo look further:")
+    if app.recording:
+        console.print(f"  {beside}/rerun {app.recording}")
+    console.print(f"  {beside}/edge-pose demo --viewer")
+    console.print(f"  {beside}/edge-pose run --set camera.front.source=CLIP_OR_RTSP --set mqtt.url=mqtt://BROKER:1883")
+    console.print("  mosquitto_sub -h BROKER -t 'pose/v1/#' -v")
+    succeeded = counts.with_people > 0 and mailbox.received["landmarks"] > 0 and mailbox.latest.get("state") == "stopped"
+    if succeeded:
+        console.print("\n[bold green]demo: OK[/]: poses were estimated, published, received and recorded")
+    else:
+        why = "nobody was found in the pictures" if not counts.with_people else "no message came through the broker"
+        console.print(f"\n[bold red]demo: FAILED[/]: {why}")
+    return succeeded

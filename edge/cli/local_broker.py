@@ -1,0 +1,108 @@
+"""A broker on this machine for as long as a demonstration lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import SinkError
+
+_START_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBroker:
+    """Where it listens, and what it is."""
+
+    port: int
+    kind: str
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def local_broker() -> Iterator[LocalBroker]:
+    """mosquitto where it is installed, else amqtt in this process; on a free port of the loopback interface only."""
+    # Debian puts servers where a user's PATH does not look.
+    mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    port = free_port()
+    with _mosquitto(mosquitto, port) if mosquitto else _amqtt(port):
+        wait_until_listening(port)
+        yield LocalBroker(port, "mosquitto" if mosquitto else "amqtt, inside this process")
+
+
+@contextlib.contextmanager
+def _mosquitto(program: str, port: int) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="edge-pose-broker-") as scratch:
+        config = Path(scratch) / "mosquitto.conf"
+        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\n")
+        # `user root` has no effect unless root starts it; without it mosquitto would drop to a user that can't read
+        # the scratch directory.
+        with config.open("a") as more:
+            more.write("user root\n")
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen([program, "-c", str(config)], stdin=quiet, stdout=quiet, stderr=quiet)
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def _amqtt(port: int) -> Iterator[None]:
+    from amqtt.broker import Broker
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="amqtt", daemon=True)
+    thread.start()
+
+    async def start() -> Broker:
+        anyone = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+        listeners = {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}}
+        broker = Broker({"listeners": listeners, "plugins": anyone})
+        await broker.start()
+        return broker
+
+    broker = asyncio.run_coroutine_threadsafe(start(), loop).result(_START_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # it is thrown away; how its sessions feel about that does not matter
+            asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(2)
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_listening(port: int) -> None:
+    """Raises SinkError when nobody accepts connections on the loopback interface's `port` after a while."""
+    end_s = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > end_s:
+                raise SinkError(f"nothing listens on 127.0.0.1:{port} after {_START_TIMEOUT_S:g} s") from None
+            time.sleep(0.05)
