@@ -6,7 +6,7 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,6 @@ class App:
 
     def _rerun_outputs(self, model: models.Model) -> list[Lane[Parcel]]:
         from edge.rerun_log.link import LinkSink
-        from edge.rerun_log.parcel import Parcel
         from edge.rerun_log.recording import RecordingSink
         from edge.rerun_log.scene import Scene
 
@@ -136,7 +135,7 @@ class App:
             lanes.append(lane("rerun link", LinkSink(rerun.url, scene=scene, stats=self.stats)))
         return lanes
 
-    def _scene_lane(self, offers: list[Callable[[Parcel], None]]) -> Lane[Observation]:
+    def _scene_lane(self, offers: Sequence[Callable[[Parcel], None]]) -> Lane[Observation]:
         from edge.rerun_log.scene import SceneSink
 
         mask = self.config.pose.segmentation and self.config.rerun.mask == "image"
@@ -149,7 +148,7 @@ class App:
             linger_s=_RERUN_LINGER_S,
         )
 
-    def _video_lane(self, offers: list[Callable[[Parcel], None]]) -> Lane[Frame]:
+    def _video_lane(self, offers: Sequence[Callable[[Parcel], None]]) -> Lane[Frame]:
         from edge.rerun_log.video import VideoSink
 
         codec = self.config.rerun.video

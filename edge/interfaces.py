@@ -12,7 +12,7 @@ from edge.vision.pose import Pose
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class EndOfStream(Exception):  # noqa: N818 - like StopIteration it is news, not an error
+class EndOfStream(Exception):
     """A source has given its last frame."""
 
 

@@ -12,7 +12,7 @@ _native = logging.getLogger("edge.native")
 
 
 def setup(level: str) -> None:
-    """Send the log to standard error at `level` (debug, info, warning, error). Other libraries speak from WARNING up."""
+    """Send the log to standard error at `level`: debug, info, warning or error. Libraries speak from WARNING up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()

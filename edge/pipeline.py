@@ -196,7 +196,7 @@ class Lane(Generic[T]):
             if self._deadline is not None and (not self._items or not self._deadline.left_s()):
                 self._stats.dropped(self.name, DropCause.STOPPED, len(self._items))
                 return None
-            batch = []
+            batch: list[T] = []
             while self._items and len(batch) < self._batch:
                 item, weight = self._items.popleft()
                 self._weight -= weight

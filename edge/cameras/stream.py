@@ -67,9 +67,7 @@ class StreamSource:
         av.logging.set_level(av.logging.PANIC)
         try:
             self._container = (
-                av.open(
-                    self._location, timeout=(OPEN_TIMEOUT_S, SILENCE_TIMEOUT_S), options={"rtsp_transport": "tcp"}
-                )
+                av.open(self._location, timeout=(OPEN_TIMEOUT_S, SILENCE_TIMEOUT_S), options={"rtsp_transport": "tcp"})
                 if self.live
                 else av.open(self._location)
             )

@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.vision.frame import Frame, Picture, PixelLayout, UInt8Array
 
@@ -18,6 +19,10 @@ _SHIRT = (38, 84, 156)
 _SLEEVE = (52, 104, 184)
 _TROUSERS = (58, 58, 66)
 _SHOE = (24, 24, 26)
+_LIPS = (176, 82, 78)
+_NOSE = (200, 145, 112)
+
+Vector = NDArray[np.float64]
 
 
 class SyntheticSource:
@@ -81,17 +86,17 @@ class SyntheticSource:
 
 def draw(background: UInt8Array, *, phase: float) -> UInt8Array:
     """(height, width, 3) uint8 RGB: the figure in front of `background`, `phase` seconds into its movement."""
-    picture = background.copy()
+    picture: UInt8Array = background.copy()
     height_px, width_px = picture.shape[:2]
     unit = 0.1 * height_px  # the figure is eight units tall
     swing = math.sin(2 * math.pi * 0.8 * phase)
     wave = math.sin(2 * math.pi * 1.3 * phase)
     middle = np.array([width_px / 2 + 0.6 * unit * math.sin(0.7 * phase), 0.1 * height_px])
 
-    def at(x: float, y: float) -> np.ndarray:
-        return middle + np.array([x, y]) * unit
+    def at(x: float, y: float) -> Vector:
+        return np.add(middle, np.array([x, y]) * unit)
 
-    def limb(start: np.ndarray, end: np.ndarray, thick: float, thin: float, colour: tuple[int, int, int]) -> None:
+    def limb(start: Vector, end: Vector, thick: float, thin: float, colour: tuple[int, int, int]) -> None:
         along = end - start
         across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
         corners = [
@@ -103,6 +108,9 @@ def draw(background: UInt8Array, *, phase: float) -> UInt8Array:
         cv2.fillConvexPoly(picture, np.array(corners, np.int32), colour, cv2.LINE_AA)
         for centre, radius in ((start, thick), (end, thin)):
             cv2.circle(picture, centre.astype(int).tolist(), max(1, int(radius * unit)), colour, -1, cv2.LINE_AA)
+
+    def line(start: Vector, end: Vector, thickness: int, colour: tuple[int, int, int]) -> None:
+        cv2.line(picture, start.astype(int).tolist(), end.astype(int).tolist(), colour, thickness, cv2.LINE_AA)
 
     for side in (-1, 1):  # legs: the picture's left is the person's right
         hip, knee = at(0.42 * side, 4.0), at(0.48 * side + 0.1 * swing, 5.8 + 0.12 * swing * side)
@@ -131,10 +139,10 @@ def draw(background: UInt8Array, *, phase: float) -> UInt8Array:
         cv2.circle(picture, eye, max(1, int(0.085 * unit)), (250, 250, 250), -1, cv2.LINE_AA)
         cv2.circle(picture, eye, max(1, int(0.045 * unit)), (40, 30, 30), -1, cv2.LINE_AA)
         cv2.circle(picture, at(0.5 * side, 0.6).astype(int).tolist(), max(1, int(0.1 * unit)), _SKIN, -1, cv2.LINE_AA)
-        cv2.line(picture, *(at(x * side, 0.36).astype(int).tolist() for x in (0.1, 0.3)), _HAIR, 1, cv2.LINE_AA)
+        line(at(0.1 * side, 0.36), at(0.3 * side, 0.36), 1, _HAIR)
     nose = np.array([at(0, 0.5), at(-0.08, 0.72), at(0.08, 0.72)], np.int32)
-    cv2.fillConvexPoly(picture, nose, (200, 145, 112), cv2.LINE_AA)
-    cv2.line(picture, *(at(x, 0.9).astype(int).tolist() for x in (-0.15, 0.15)), (176, 82, 78), 2, cv2.LINE_AA)
+    cv2.fillConvexPoly(picture, nose, _NOSE, cv2.LINE_AA)
+    line(at(-0.15, 0.9), at(0.15, 0.9), 2, _LIPS)
     return picture
 
 

@@ -10,7 +10,7 @@ import time
 import webbrowser
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import paho.mqtt.client as paho
 import typer
@@ -43,6 +43,7 @@ def demo(
     seconds: Annotated[
         float | None, typer.Option(min=0, help="How long; 0: until Ctrl-C. Default: 20, with --viewer 0.")
     ] = None,
+    *,
     viewer: Annotated[bool, typer.Option("--viewer", help="Open Rerun's web viewer on the live stream.")] = False,
     out: Annotated[Path, typer.Option(help="Directory for the recording.")] = Path("edge-pose-demo"),
     sets: Sets = None,
@@ -101,7 +102,7 @@ class _Mailbox:
         self._client.on_connect = lambda client, *_: client.subscribe("pose/v1/#", qos=1)
         self._client.on_message = self._take
 
-    def __enter__(self) -> _Mailbox:
+    def __enter__(self) -> Self:
         self._client.connect("127.0.0.1", self._broker.port)
         self._client.loop_start()
         return self
@@ -120,7 +121,7 @@ class _Mailbox:
         self.received[kind] += 1
         self.latest[kind] = message.payload.decode() if kind == "state" else json.loads(message.payload)
         if kind == "summary" and self.latest[kind]["people"]:
-            self.example = message.topic, message.payload
+            self.example = message.topic, bytes(message.payload)
 
 
 def _watch(app: Any, mailbox: _Mailbox, end: Deadline | None, console: Console) -> None:
@@ -206,7 +207,9 @@ def _conclude(app: Any, mailbox: _Mailbox, broker: LocalBroker, console: Console
     console.print(f"  {beside}/edge-pose demo --viewer")
     console.print(f"  {beside}/edge-pose run --set camera.front.source=CLIP_OR_RTSP --set mqtt.url=mqtt://BROKER:1883")
     console.print("  mosquitto_sub -h BROKER -t 'pose/v1/#' -v")
-    succeeded = counts.with_people > 0 and mailbox.received["landmarks"] > 0 and mailbox.latest.get("state") == "stopped"
+    succeeded = (
+        counts.with_people > 0 and mailbox.received["landmarks"] > 0 and mailbox.latest.get("state") == "stopped"
+    )
     if succeeded:
         console.print("\n[bold green]demo: OK[/]: poses were estimated, published, received and recorded")
     else:

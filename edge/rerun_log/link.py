@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import rerun as rr
 
 from edge.logs import FaultLog
-from edge.pacing import Backoff, Deadline
+from edge.pacing import Backoff
 from edge.rerun_log.parcel import GroupGuard, Parcel
 from edge.rerun_log.scene import Scene
 from edge.stats import DropCause, Stats
@@ -49,30 +49,29 @@ class LinkSink:
         self._stuck = False
         self._next_attempt_s = 0.0
         self._unacknowledged_bytes = 0
-        self._flushed_s = 0.0
+        self._acknowledged_s = 0.0
 
     def write(self, batch: Sequence[Parcel]) -> None:
         if self._stream is None:
             self._connect()
-        elif self._stuck or time.monotonic() - self._flushed_s > _WINDOW_S:
-            self._acknowledge(_ACKNOWLEDGE_S)
+        elif self._stuck or time.monotonic() - self._acknowledged_s > _WINDOW_S:
+            self._acknowledge(self._stream, _ACKNOWLEDGE_S)
         for parcel in batch:
             self._ship(parcel)
 
     def close(self, timeout_s: float) -> None:
-        deadline = Deadline(timeout_s)
-        if self._stream is not None:
-            self._acknowledge(deadline.left_s())
-        if self._stream is not None and not self._stuck:
+        if self._stream is None:
+            return
+        if self._acknowledge(self._stream, timeout_s):
             self._stream.disconnect()
-        elif self._stuck:
+        else:
             # To leave a stuck peer, the SDK would wait for it. The stream stays where it is until the process ends,
             # and the SDK is kept from waiting even then.
             rr.unregister_shutdown()
 
     def _ship(self, parcel: Parcel) -> None:
         if self._stream is not None and not self._stuck and self._unacknowledged_bytes > _WINDOW_BYTES:
-            self._acknowledge(_ACKNOWLEDGE_S)
+            self._acknowledge(self._stream, _ACKNOWLEDGE_S)
         if self._stream is None:
             self._stats.dropped("rerun link", DropCause.DISCONNECTED, parcel.rows)
         elif self._stuck:
@@ -93,34 +92,32 @@ class LinkSink:
         except OSError as error:
             self._lost(error.strerror or str(error))
             return
-        stream = self._scene.new_stream()
+        stream = self._stream = self._scene.new_stream()
         stream.connect_grpc(self._url)
         self._scene.describe(stream)
-        self._stream, self._stuck = stream, False
         self._guard.forget()
-        self._acknowledge(_PROBE_TIMEOUT_S)
-        if self._stream is not None and not self._stuck:
+        if self._acknowledge(stream, _PROBE_TIMEOUT_S):
             self._backoff.reset()
             log.info("streaming to Rerun at %s:%d", *self._address)
 
-    def _acknowledge(self, timeout_s: float) -> None:
-        """Wait until the peer has taken everything, and find out whether it is stuck or gone."""
-        assert self._stream is not None, "there is a stream while there is something to acknowledge"
+    def _acknowledge(self, stream: rr.RecordingStream, timeout_s: float) -> bool:
+        """Wait until the peer has taken everything. False when it is stuck, or gone and the stream with it."""
         try:
-            self._stream.flush(timeout_sec=timeout_s)
+            stream.flush(timeout_sec=timeout_s)
         except RuntimeError as error:
-            if "timed out" in str(error):
-                self._stuck = True
+            self._stuck = "timed out" in str(error)
+            if self._stuck:
                 self._faults.failed("Rerun at %s:%d takes nothing; waiting for it", *self._address)
             else:
-                self._stream.disconnect()
-                self._stream, self._stuck = None, False
+                stream.disconnect()
+                self._stream = None
                 self._lost(str(error).split(", uri:")[0])
-            return
+            return False
         self._stuck = False
         self._unacknowledged_bytes = 0
-        self._flushed_s = time.monotonic()
-        self._faults.worked("Rerun at %s:%d is back", *self._address)
+        self._acknowledged_s = time.monotonic()
+        self._faults.worked("Rerun at %s:%d takes what it gets again", *self._address)
+        return True
 
     def _lost(self, why: str) -> None:
         wait_s = self._backoff.next_s()

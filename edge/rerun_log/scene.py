@@ -77,7 +77,7 @@ class Scene:
     def describe(self, stream: rr.RecordingStream) -> None:
         """Send everything that does not change; a receiver that is new, or has lost it, needs it first."""
         stream.send_recording_name(f"{self.device} {self.session}")
-        stream.send_property("device", rr.AnyValues(**self.properties))
+        stream.send_property("device", rr.AnyValues(drop_untyped_nones=True, **self.properties))
         people = range(1, self.max_people + 1)
         bodies = [self._class_description(person) for person in people]
         stream.log("/", rr.AnnotationContext(bodies), static=True)
@@ -87,7 +87,8 @@ class Scene:
         keypoint_ids = np.tile(keypoints, self.max_people)
         silhouettes = [rr.AnnotationInfo(id=0, label="background", color=(0, 0, 0, 0))]
         silhouettes += [
-            rr.AnnotationInfo(id=person, label=_label(person), color=(*_colour(person), _MASK_ALPHA)) for person in people
+            rr.AnnotationInfo(id=person, label=_label(person), color=(*_colour(person), _MASK_ALPHA))
+            for person in people
         ]
         for camera in self.cameras:
             if self.video == "h264":
@@ -192,7 +193,8 @@ def observation_parcel(camera: str, observations: Sequence[Observation], *, mask
     if mask:
         masks = [_silhouettes(each) for each in observations]
         formats = [
-            rr.components.ImageFormat(width=each.shape[1], height=each.shape[0], channel_datatype="U8") for each in masks
+            rr.components.ImageFormat(width=each.shape[1], height=each.shape[0], channel_datatype="U8")
+            for each in masks
         ]
         columns = rr.SegmentationImage.columns(buffer=[each.reshape(-1) for each in masks], format=formats)
         chunks.append(Chunk.from_columns(mask_entity(camera), indexes, columns))

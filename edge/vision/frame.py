@@ -40,16 +40,18 @@ class Picture:
         if self.layout is PixelLayout.RGB and (pixels.ndim != 3 or pixels.shape[2] != 3):
             raise ValueError(f"rgb pixels: expected shape (height, width, 3), got {pixels.shape}")
         if self.layout is PixelLayout.I420 and (pixels.ndim != 2 or pixels.shape[0] % 3 or pixels.shape[1] % 2):
-            raise ValueError(f"i420 pixels: expected shape (height * 3 / 2, width), both sides even, got {pixels.shape}")
+            raise ValueError(
+                f"i420 pixels: expected shape (height * 3 / 2, width), both sides even, got {pixels.shape}"
+            )
         pixels.setflags(write=False)
 
     @property
     def width_px(self) -> int:
-        return self.pixels.shape[1]
+        return int(self.pixels.shape[1])
 
     @property
     def height_px(self) -> int:
-        rows = self.pixels.shape[0]
+        rows = int(self.pixels.shape[0])
         return rows if self.layout is PixelLayout.RGB else rows * 2 // 3
 
 

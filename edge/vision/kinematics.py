@@ -60,7 +60,7 @@ def joint_angles_deg(pose: Pose) -> Float32Array | None:
     # atan2 of cross and dot product is exact where arccos loses its digits, near 0 and 180 degrees.
     cross = np.linalg.norm(np.cross(first, second), axis=1)
     dot = np.einsum("ij,ij->i", first, second)
-    angles = np.degrees(np.arctan2(cross, dot)).astype(np.float32)
+    angles: Float32Array = np.degrees(np.arctan2(cross, dot)).astype(np.float32)
     seen = pose.visibility >= VISIBLE
     long_enough = (np.linalg.norm(first, axis=1) > 1e-6) & (np.linalg.norm(second, axis=1) > 1e-6)
     angles[~(seen[before] & seen[at] & seen[after] & long_enough)] = np.nan
