@@ -94,7 +94,8 @@ def draw(background: UInt8Array, *, phase: float) -> UInt8Array:
     middle = np.array([width_px / 2 + 0.6 * unit * math.sin(0.7 * phase), 0.1 * height_px])
 
     def at(x: float, y: float) -> Vector:
-        return np.add(middle, np.array([x, y]) * unit)
+        point: Vector = middle + np.array([x, y]) * unit
+        return point
 
     def limb(start: Vector, end: Vector, thick: float, thin: float, colour: tuple[int, int, int]) -> None:
         along = end - start

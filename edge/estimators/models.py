@@ -99,8 +99,8 @@ def default_dir() -> Path:
 def ensure(model: str, directory: Path, *, progress: Progress | None = None) -> Model:
     """The model `model`, fetched into `directory` when it isn't there yet.
 
-    model: lite, full or heavy, or the path of a .task file, taken as it is. Raises ModelError, also when there is a file
-    whose hash is wrong: it is left for the operator to look at, and never used.
+    model: lite, full or heavy, or the path of a .task file, taken as it is. Raises ModelError, also when there is a
+    file whose hash is wrong: it is left for the operator to look at, and never used.
     """
     bundle = BUNDLES.get(model)
     if bundle is None:

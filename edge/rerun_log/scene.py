@@ -20,7 +20,7 @@ from edge.vision.skeleton import Skeleton
 
 # Colours of the first people, easy to tell apart on any picture (Okabe and Ito's palette).
 _COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (213, 94, 0))
-_MASK_ALPHA = 96
+_MASK_OPACITY = 0.4
 
 
 def video_entity(camera: str) -> str:
@@ -86,14 +86,12 @@ class Scene:
         # Positions alone change from frame to frame; which keypoint of which person each one is does not.
         keypoint_ids = np.tile(keypoints, self.max_people)
         silhouettes = [rr.AnnotationInfo(id=0, label="background", color=(0, 0, 0, 0))]
-        silhouettes += [
-            rr.AnnotationInfo(id=person, label=_label(person), color=(*_colour(person), _MASK_ALPHA))
-            for person in people
-        ]
+        silhouettes += [rr.AnnotationInfo(id=person, label=_label(person), color=_colour(person)) for person in people]
         for camera in self.cameras:
             if self.video == "h264":
                 stream.log(video_entity(camera), rr.VideoStream(codec=rr.VideoCodec.H264), static=True)
             stream.log(mask_entity(camera), rr.AnnotationContext(silhouettes), static=True)
+            stream.log(mask_entity(camera), rr.SegmentationImage.from_fields(opacity=_MASK_OPACITY), static=True)
             stream.log(
                 points_2d_entity(camera),
                 rr.Points2D.from_fields(class_ids=class_ids, keypoint_ids=keypoint_ids, radii=rr.Radius.ui_points(3.5)),
