@@ -92,6 +92,7 @@ class App:
             topics=Topics(mqtt.prefix, self.config.device),
             credentials=Credentials(mqtt.username, _password(mqtt), mqtt.ca_file),
             info=self._info(model),
+            version=mqtt.version,
             landmarks_hz=_hz(mqtt.landmarks_hz),
             summary_hz=_hz(mqtt.summary_hz),
             stats=self.stats,

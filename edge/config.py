@@ -130,6 +130,7 @@ class MqttConfig(_Section):
 
     url: Annotated[str, AfterValidator(_mqtt_url)] = Field("", description="mqtt://HOST:1883 or mqtts://HOST:8883")
     prefix: Annotated[str, AfterValidator(_topic)] = Field("pose/v1", description="the first levels of every topic")
+    version: Literal["auto", "5", "3.1.1"] = Field("auto", description="auto: 5, and 3.1.1 with brokers that have no 5")
     username: str = Field("", description="user name at the broker")
     password_file: Path | None = Field(None, description="file whose first line is the password")
     ca_file: Path | None = Field(None, description="CA certificate of the broker; default: the system's")

@@ -21,7 +21,7 @@ from rich.table import Table
 
 import edge
 from edge import logs
-from edge.cli.local_broker import LocalBroker, local_broker
+from edge.cli.local_broker import BrokerKind, LocalBroker, local_broker
 from edge.cli.local_viewer import local_viewer
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import Sets, leave, reported_errors, stop_on_signals
@@ -45,6 +45,9 @@ def demo(
     ] = None,
     *,
     viewer: Annotated[bool, typer.Option("--viewer", help="Open Rerun's web viewer on the live stream.")] = False,
+    broker: Annotated[
+        BrokerKind, typer.Option(help="auto takes mosquitto where it is installed, builtin runs inside this process.")
+    ] = BrokerKind.AUTO,
     out: Annotated[Path, typer.Option(help="Directory for the recording.")] = Path("edge-pose-demo"),
     sets: Sets = None,
 ) -> None:
@@ -67,9 +70,9 @@ def demo(
         settings = sets or []
         model = ensure_model(load(None, environment=os.environ, sets=settings, base=base).config)
         console.print(f"[green]✓[/] model {model.name}, sha256 {model.sha256[:12]}…, {model.path}")
-        broker = stack.enter_context(local_broker())
-        console.print(f"[green]✓[/] broker {broker.kind}, {broker.url}")
-        base["mqtt"] = {"url": broker.url}
+        hub = stack.enter_context(local_broker(broker))
+        console.print(f"[green]✓[/] broker {hub.kind}, {hub.url}")
+        base["mqtt"] = {"url": hub.url, "version": hub.version}
         if viewer:
             web = stack.enter_context(local_viewer())
             base["rerun"]["url"] = web.push
@@ -80,12 +83,12 @@ def demo(
         from edge.app import App
 
         app = App(loaded.config, model, stop)
-        mailbox = stack.enter_context(_Mailbox(broker))
+        mailbox = stack.enter_context(_Mailbox(hub))
         app.daemon.start()
         _watch(app, mailbox, Deadline(seconds) if seconds else None, console)
         app.daemon.stop()
         mailbox.wait_for("state", "stopped", timeout_s=2.0)
-    succeeded = _conclude(app, mailbox, broker, console)
+    succeeded = _conclude(app, mailbox, console)
     leave(ExitCode.OK if succeeded else 1)
 
 
@@ -183,7 +186,7 @@ def _progress(app: Any, mailbox: _Mailbox, rate: _Rate, end: Deadline | None) ->
 _SHOWN_JOINTS = ("left_elbow", "right_elbow", "left_knee", "right_knee")
 
 
-def _conclude(app: Any, mailbox: _Mailbox, broker: LocalBroker, console: Console) -> bool:
+def _conclude(app: Any, mailbox: _Mailbox, console: Console) -> bool:
     counts = app.stats.cameras["demo"].counts()
     drops = ", ".join(f"{items} {place} ({cause})" for (place, cause), items in app.stats.drops().items())
     received = ", ".join(f"{number} {kind}" for kind, number in sorted(mailbox.received.items()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import shutil
 import socket
 import subprocess
@@ -12,19 +14,30 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from edge.errors import SinkError
 
 _START_TIMEOUT_S = 10.0
 
 
+class BrokerKind(StrEnum):
+    """auto: mosquitto where it is installed. builtin: amqtt, inside this process, which speaks MQTT 3.1.1 only."""
+
+    AUTO = "auto"
+    MOSQUITTO = "mosquitto"
+    BUILTIN = "builtin"
+
+
 @dataclass(frozen=True, slots=True)
 class LocalBroker:
-    """Where it listens, and what it is."""
+    """Where it listens, what it is and which version of MQTT it speaks."""
 
     port: int
     kind: str
+    version: Literal["auto", "3.1.1"]
 
     @property
     def url(self) -> str:
@@ -32,14 +45,18 @@ class LocalBroker:
 
 
 @contextlib.contextmanager
-def local_broker() -> Iterator[LocalBroker]:
-    """mosquitto where it is installed, else amqtt in this process; on a free port of the loopback interface only."""
+def local_broker(kind: BrokerKind) -> Iterator[LocalBroker]:
+    """A broker on a free port of the loopback interface. Raises SinkError when it is to be mosquitto and there is none."""
     # Debian puts servers where a user's PATH does not look.
-    mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if kind is BrokerKind.MOSQUITTO and mosquitto is None:
+        raise SinkError("mosquitto is not installed: apt install mosquitto, or --broker builtin")
+    if kind is BrokerKind.BUILTIN:
+        mosquitto = None
     port = free_port()
     with _mosquitto(mosquitto, port) if mosquitto else _amqtt(port):
         wait_until_listening(port)
-        yield LocalBroker(port, "mosquitto" if mosquitto else "amqtt, inside this process")
+        yield LocalBroker(port, "mosquitto", "auto") if mosquitto else LocalBroker(port, "amqtt, built in", "3.1.1")
 
 
 @contextlib.contextmanager
@@ -67,6 +84,8 @@ def _mosquitto(program: str, port: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _amqtt(port: int) -> Iterator[None]:
     from amqtt.broker import Broker
+
+    logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it takes every closed connection for an error
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="amqtt", daemon=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 20
 
-_V5_UNSUPPORTED = 132  # MQTT 5, table 2-6: Unsupported Protocol Version
+Version = Literal["auto", "5", "3.1.1"]
+
+_PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+_UNSUPPORTED_VERSION = 132  # MQTT 5, table 2-6; paho gives the same number for 3.1.1's return code 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,13 @@ class Session:
         url: str,
         *,
         client_id: str,
+        version: Version,
         credentials: Credentials,
         will: Message,
         on_online: Callable[[], None],
     ) -> None:
-        """url: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]. on_online: called after each connect, from `service`.
+        """url: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]. version: "auto" is 5, or 3.1.1 with a broker that does not
+        answer 5. on_online: called after each connect, from `service`.
 
         Raises ConfigError when the CA file can't be used.
         """
@@ -97,7 +102,7 @@ class Session:
         self._credentials = credentials
         self._will = will
         self._on_online = on_online
-        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._candidates = [_PROTOCOLS[version]] if version in _PROTOCOLS else list(_PROTOCOLS.values())
         self._backoff = Backoff(first_s=0.5, most_s=30.0)
         self._faults = FaultLog(log)
         self._phase = _Phase.WAITING
@@ -115,7 +120,8 @@ class Session:
 
     @property
     def protocol(self) -> str:
-        return "5" if self._protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
+        """The version in use, or next to be tried: 5 or 3.1.1."""
+        return next(name for name, number in _PROTOCOLS.items() if number is self._candidates[0])
 
     def service(self) -> None:
         """Do what the connection needs now: connect, read, write, ping. Takes no longer than a system call."""
@@ -152,7 +158,7 @@ class Session:
             message.payload,
             qos=message.qos,
             retain=message.retain,
-            properties=_publish_properties(message) if self._protocol is MQTTProtocolVersion.MQTTv5 else None,
+            properties=_publish_properties(message) if self.protocol == "5" else None,
         )
         if sent.rc not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_AGAIN):
             return Delivery.DISCONNECTED
@@ -175,7 +181,7 @@ class Session:
         self._next_attempt_s = float("inf")
 
     def _new_client(self) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._candidates[0])
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
         if self._credentials.username:
@@ -227,10 +233,9 @@ class Session:
             self._faults.worked("broker %s:%d is back", self._host, self._port)
             log.info("connected to broker %s:%d with MQTT %s", self._host, self._port, self.protocol)
             self._greeted = True  # paho writes nothing from within its callbacks, so `service` goes on
-        elif reason.value == _V5_UNSUPPORTED and self._protocol is MQTTProtocolVersion.MQTTv5:
-            log.info("broker %s:%d has no MQTT 5, going on with 3.1.1", self._host, self._port)
-            self._protocol = MQTTProtocolVersion.MQTTv311
-            self._phase, self._next_attempt_s = _Phase.WAITING, 0.0
+            self._candidates = self._candidates[:1]
+        elif reason.value == _UNSUPPORTED_VERSION:
+            self._lost(f"the broker does not speak MQTT {self.protocol}")
         else:
             self._lost(f"the broker refuses this client: {reason}; see mqtt.username and mqtt.password_file")
 
@@ -249,6 +254,13 @@ class Session:
                 log.error("the broker refuses a message: %s; see its access control list", reason)
 
     def _lost(self, why: str) -> None:
+        if self._phase is _Phase.GREETING and len(self._candidates) > 1:
+            # Some brokers without MQTT 5 say so, others choke on the packet and say nothing. The other version is
+            # worth a try at once; if it was not the version, they take turns.
+            log.info(
+                "broker %s:%d: %s with MQTT %s, trying the other version", self._host, self._port, why, self.protocol
+            )
+            self._candidates.reverse()
         wait_s = self._backoff.next_s()
         self._phase = _Phase.WAITING
         self._next_attempt_s = time.monotonic() + wait_s

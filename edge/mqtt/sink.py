@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge.mqtt.session import Credentials, Delivery, Message, Session
+from edge.mqtt.session import Credentials, Delivery, Message, Session, Version
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 from edge.pacing import RateGate
@@ -29,6 +29,7 @@ class MqttSink:
         topics: Topics,
         credentials: Credentials,
         info: v1.DeviceInfo,
+        version: Version,
         landmarks_hz: float | None,
         summary_hz: float | None,
         stats: Stats,
@@ -41,6 +42,7 @@ class MqttSink:
         self._session = Session(
             url,
             client_id=f"edge-pose-{topics.device}",
+            version=version,
             credentials=credentials,
             will=self._state("offline"),
             on_online=self._introduce,

@@ -62,7 +62,7 @@ class LinkSink:
     def close(self, timeout_s: float) -> None:
         if self._stream is None:
             return
-        if self._acknowledge(self._stream, timeout_s):
+        if self._acknowledge(self._stream, min(timeout_s, _ACKNOWLEDGE_S) if self._stuck else timeout_s):
             self._stream.disconnect()
         else:
             # To leave a stuck peer, the SDK would wait for it. The stream stays where it is until the process ends,

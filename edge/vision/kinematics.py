@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from edge.vision.skeleton import Skeleton
 
 VISIBLE = 0.5
 """A keypoint of at least this visibility counts as seen."""
+
+_SHORTEST_M = 1e-4
 
 # joint: the keypoints (one side's, without left_/right_) before it, at it and after it
 _JOINTS = {
@@ -58,16 +61,19 @@ def joint_angles_deg(pose: Pose) -> Float32Array | None:
     before, at, after = _joint_indices(pose.skeleton)
     first, second = pose.world_m[before] - pose.world_m[at], pose.world_m[after] - pose.world_m[at]
     # atan2 of cross and dot product is exact where arccos loses its digits, near 0 and 180 degrees.
-    cross = np.linalg.norm(np.cross(first, second), axis=1)
-    dot = np.einsum("ij,ij->i", first, second)
+    # |cross|² = |a|²|b|² - dot² would lose them again, so it is written out, faster than np.cross.
+    (ax, ay, az), (bx, by, bz) = first.T, second.T
+    cross = np.sqrt((ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2)
+    dot = ax * bx + ay * by + az * bz
     angles: Float32Array = np.degrees(np.arctan2(cross, dot)).astype(np.float32)
     seen = pose.visibility >= VISIBLE
-    long_enough = (np.linalg.norm(first, axis=1) > 1e-6) & (np.linalg.norm(second, axis=1) > 1e-6)
+    long_enough = np.hypot(cross, dot) > _SHORTEST_M**2  # the product of the bones' lengths
     angles[~(seen[before] & seen[at] & seen[after] & long_enough)] = np.nan
     angles.setflags(write=False)
     return angles
 
 
+@functools.cache
 def _joint_indices(skeleton: Skeleton) -> tuple[list[int], list[int], list[int]]:
     def column(place: int) -> list[int]:
         sides = ("left", "right")

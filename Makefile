@@ -1,0 +1,53 @@
+# Everything lives in .venv/; the two commands most people need are `make demo` and `make test`.
+PYTHON ?= python3
+SECONDS ?= 20
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: .venv/demo.done ## poses of the bundled clip over MQTT and into a Rerun recording, SECONDS=20
+	@$(BIN)/edge-pose demo --seconds $(SECONDS)
+
+test: .venv/dev.done lint ## lint and every test, set-up included
+	@$(BIN)/python -m pytest
+	@echo "make test: OK"
+
+lint: .venv/dev.done ## formatting, rules, types, layering, shell scripts
+	@$(BIN)/ruff format --check --quiet . || { echo "run .venv/bin/ruff format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@shellcheck requirements/*.sh .ci/run
+	@echo "make lint: OK"
+
+unit: .venv/dev.done ## only the tests that need neither broker, model nor Rerun
+	@$(BIN)/python -m pytest -m "not integration and not system"
+
+lock: .venv/dev.done ## resolve requirements/*.txt anew
+	@UV=$(BIN)/uv requirements/lock.sh
+
+clean: ## remove the virtual environment and everything generated
+	rm -rf .venv edge-pose-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# pip checks every hash and resolves nothing: what is installed is what was locked.
+define install
+	@requirements/system-packages.sh $(1)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing requirements/$(1).txt into .venv ..."
+	@$(PIP) install --quiet --no-deps --require-hashes -r requirements/build.txt -r requirements/$(1).txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+endef
+
+.venv/demo.done: requirements/demo.txt requirements/build.txt pyproject.toml
+	$(call install,demo)
+
+.venv/dev.done: requirements/dev.txt requirements/build.txt pyproject.toml
+	$(call install,dev)
+	@touch .venv/demo.done

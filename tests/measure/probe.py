@@ -1,0 +1,52 @@
+"""A daemon that reports on itself: one JSON line a second with frames, drops and memory. Run by the measurements.
+
+usage: probe.py KEY=VALUE...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from edge import logs
+from edge.app import App
+from edge.cli.options import leave, stop_on_signals
+from edge.config import load
+from edge.estimators import models
+from edge.pipeline import StopSignal
+
+
+def anonymous_mib() -> float:
+    """Memory that belongs to this process alone and is not backed by files."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
+def main() -> None:
+    logs.divert_native_output()
+    logs.setup("info")
+    stop = StopSignal()
+    stop_on_signals(stop)
+    config = load(None, environment=os.environ, sets=sys.argv[1:]).config
+    app = App(config, models.ensure(config.pose.model, config.pose.model_dir or models.default_dir()), stop)
+    app.daemon.start()
+    while app.daemon.wait(1.0) is None:
+        cpu = os.times()
+        counts = [camera.counts() for camera in app.stats.cameras.values()]
+        line = {
+            "s": time.monotonic(),
+            "frames": sum(each.estimated for each in counts),
+            "cpu_s": cpu.user + cpu.system,
+            "anonymous_mib": round(anonymous_mib(), 1),
+        }
+        print(json.dumps(line), flush=True)
+    app.daemon.stop()
+    drops = {f"{place}: {cause}": items for (place, cause), items in app.stats.drops().items()}
+    print(json.dumps({"drops": drops, "sent": app.stats.sends()}), flush=True)
+    leave(0)
+
+
+main()

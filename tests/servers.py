@@ -1,0 +1,65 @@
+"""The real servers that tests talk to, each on a free port of the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.cli.local_broker import free_port, wait_until_listening
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def _running(command: list[str], port: int, url: str, **environment: str) -> Iterator[Server]:
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env={**os.environ, **environment})
+    try:
+        wait_until_listening(port)
+        yield Server(port, url, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def mosquitto(*, port: int | None = None, settings: str = "") -> Iterator[Server]:
+    """A broker that lets anybody in unless `settings`, lines of mosquitto.conf, say otherwise."""
+    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "mosquitto is missing: requirements/system-packages.sh dev installs it"
+    port = port or free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        config = Path(scratch) / "mosquitto.conf"
+        anonymous = "" if "allow_anonymous" in settings else "allow_anonymous true\n"
+        config.write_text(f"listener {port} 127.0.0.1\nuser root\npersistence false\n{anonymous}{settings}\n")
+        with _running([program, "-c", str(config)], port, f"mqtt://127.0.0.1:{port}") as server:
+            yield server
+
+
+@contextlib.contextmanager
+def rerun_server(*, port: int | None = None) -> Iterator[Server]:
+    """The real binary, not the Python wrapper on the PATH: signals to that would not reach the server."""
+    import rerun_cli
+
+    program = Path(rerun_cli.__file__).parent / "rerun"
+    port = port or free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = Path(scratch) / "rerun" / "analytics.json"
+        settings.parent.mkdir()
+        settings.write_text('{"analytics_enabled":false,"analytics_id":"","metadata":{}}')
+        command = [str(program), "--serve-grpc", "--bind", "127.0.0.1", "--port", str(port)]
+        command += ["--memory-limit", "500MB", "--server-memory-limit", "500MB"]
+        url = f"rerun+http://127.0.0.1:{port}/proxy"
+        with _running(command, port, url, XDG_CONFIG_HOME=scratch) as server:
+            yield server
