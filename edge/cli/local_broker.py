@@ -46,7 +46,7 @@ class LocalBroker:
 
 @contextlib.contextmanager
 def local_broker(kind: BrokerKind) -> Iterator[LocalBroker]:
-    """A broker on a free port of the loopback interface. Raises SinkError when it is to be mosquitto and there is none."""
+    """A broker on a free port of the loopback interface. Raises SinkError for mosquitto when it is not installed."""
     # Debian puts servers where a user's PATH does not look.
     mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if kind is BrokerKind.MOSQUITTO and mosquitto is None:

@@ -113,6 +113,7 @@ class Session:
         self._client = self._new_client()
         self._unacknowledged: set[int] = set()
         self._greeted = False
+        self._known_version = False
 
     @property
     def online(self) -> bool:
@@ -137,7 +138,7 @@ class Session:
             case _Phase.GREETING:
                 self._exchange()
                 if self._phase is _Phase.GREETING and time.monotonic() > self._greeting_until_s:
-                    self._lost("the broker accepts the connection and says nothing")
+                    self._lost_unheard("the broker accepts the connection and says nothing")
             case _Phase.ONLINE:
                 self._exchange()
             case _:
@@ -233,17 +234,19 @@ class Session:
             self._faults.worked("broker %s:%d is back", self._host, self._port)
             log.info("connected to broker %s:%d with MQTT %s", self._host, self._port, self.protocol)
             self._greeted = True  # paho writes nothing from within its callbacks, so `service` goes on
-            self._candidates = self._candidates[:1]
+            self._known_version = True
         elif reason.value == _UNSUPPORTED_VERSION:
-            self._lost(f"the broker does not speak MQTT {self.protocol}")
+            self._lost(f"the broker does not speak MQTT {self.protocol}", other_version=True)
         else:
             self._lost(f"the broker refuses this client: {reason}; see mqtt.username and mqtt.password_file")
 
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        if self._phase is _Phase.ONLINE or self._phase is _Phase.GREETING:
+        if self._phase is _Phase.ONLINE:
             self._lost(f"connection lost ({reason})")
+        elif self._phase is _Phase.GREETING:
+            self._lost_unheard(f"connection closed before it was accepted ({reason})")
 
     def _acknowledged(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
@@ -253,13 +256,13 @@ class Session:
             if reason.is_failure:
                 log.error("the broker refuses a message: %s; see its access control list", reason)
 
-    def _lost(self, why: str) -> None:
-        if self._phase is _Phase.GREETING and len(self._candidates) > 1:
-            # Some brokers without MQTT 5 say so, others choke on the packet and say nothing. The other version is
-            # worth a try at once; if it was not the version, they take turns.
-            log.info(
-                "broker %s:%d: %s with MQTT %s, trying the other version", self._host, self._port, why, self.protocol
-            )
+    def _lost_unheard(self, why: str) -> None:
+        # Some brokers without MQTT 5 say so, others choke on the packet and say nothing. As long as this broker has
+        # not accepted either version, they take turns.
+        self._lost(why, other_version=not self._known_version)
+
+    def _lost(self, why: str, *, other_version: bool = False) -> None:
+        if other_version:
             self._candidates.reverse()
         wait_s = self._backoff.next_s()
         self._phase = _Phase.WAITING
