@@ -21,6 +21,9 @@ _NOWHERE = "http://127.0.0.1:9"
 
 _MASK_THRESHOLD = 0.5
 
+# MediaPipe turns the status of a failed call into one of these, by its code.
+_GRAPH_ERRORS = (RuntimeError, ValueError, OSError, IndexError)
+
 
 class MediaPipeEstimator:
     """One landmarker in VIDEO mode: it tracks from frame to frame, so it serves one camera, whose frames come in order.
@@ -51,16 +54,16 @@ class MediaPipeEstimator:
 
     def estimate(self, frame: Frame) -> tuple[Pose, ...]:
         try:
-            return self._detect(frame)
-        except RuntimeError as error:
+            return _poses(self._detect(frame))
+        except _GRAPH_ERRORS as error:
             # A graph that has failed once fails for ever, so one more try needs a new one. It begins without a
             # track, which costs accuracy for a frame or two.
             log.warning("camera %s: the pose graph failed at frame %d, making a new one: %s", *_failure(frame, error))
         self._close()
         self._create()
         try:
-            return self._detect(frame)
-        except RuntimeError as error:
+            return _poses(self._detect(frame))
+        except _GRAPH_ERRORS as error:
             camera, seq, reason = _failure(frame, error)
             raise EstimatorError(f"camera {camera}: the pose graph failed twice at frame {seq}: {reason}") from None
 
@@ -74,35 +77,40 @@ class MediaPipeEstimator:
         )
         try:
             self._landmarker = tasks.vision.PoseLandmarker.create_from_options(options)
-        except (RuntimeError, ValueError, OSError) as error:
+        except _GRAPH_ERRORS as error:
             raise EstimatorError(f"model {self._model}: MediaPipe can't load it ({_first_line(error)})") from None
 
     def _close(self) -> None:
         if self._landmarker is not None:
             try:
                 self._landmarker.close()
-            except RuntimeError as error:  # a failed graph says so once more when it is closed
+            except _GRAPH_ERRORS as error:  # a failed graph says so once more when it is closed
                 log.debug("closing the pose graph: %s", error)
             self._landmarker = None
 
-    def _detect(self, frame: Frame) -> tuple[Pose, ...]:
+    def _detect(self, frame: Frame) -> Any:
         mediapipe = self._mediapipe
         # Strictly increasing milliseconds are MediaPipe's condition; beyond 1000 frames/s they run ahead of the clock.
         timestamp_ms = max(frame.monotonic_ns // 1_000_000, self._last_timestamp_ms + 1)
         self._last_timestamp_ms = timestamp_ms
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frame.rgb.pixels)
-        result = self._landmarker.detect_for_video(image, timestamp_ms)
-        masks = result.segmentation_masks or [None] * len(result.pose_landmarks)
-        return tuple(
-            Pose(
-                skeleton=MEDIAPIPE_POSE,
-                image_xyz=_xyz(landmarks),
-                visibility=np.array([point.visibility for point in landmarks], np.float32).clip(0.0, 1.0),
-                world_m=_xyz(world),
-                mask=None if mask is None else _person_pixels(mask),
-            )
-            for landmarks, world, mask in zip(result.pose_landmarks, result.pose_world_landmarks, masks, strict=True)
+        return self._landmarker.detect_for_video(image, timestamp_ms)
+
+
+def _poses(result: Any) -> tuple[Pose, ...]:
+    """A result's people as arrays of our own, for it frees its memory when it goes."""
+    masks = result.segmentation_masks or [None] * len(result.pose_landmarks)
+    people = zip(result.pose_landmarks, result.pose_world_landmarks, masks, strict=True)
+    return tuple(
+        Pose(
+            skeleton=MEDIAPIPE_POSE,
+            image_xyz=_xyz(landmarks),
+            visibility=np.array([point.visibility for point in landmarks], np.float32).clip(0.0, 1.0),
+            world_m=_xyz(world),
+            mask=None if mask is None else _person_pixels(mask),
         )
+        for landmarks, world, mask in people
+    )
 
 
 def _xyz(landmarks: Any) -> Float32Array:

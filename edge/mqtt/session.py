@@ -109,7 +109,7 @@ class Session:
         self._next_attempt_s = 0.0
         self._greeting_until_s = 0.0
         self._connector: threading.Thread | None = None
-        self._connect_error: Exception | None = None
+        self._connect_error = ""
         self._client = self._new_client()
         self._unacknowledged: set[int] = set()
         self._greeted = False
@@ -130,8 +130,8 @@ class Session:
             case _Phase.WAITING if time.monotonic() >= self._next_attempt_s:
                 self._start_connecting()
             case _Phase.CONNECTING if self._connector is not None and not self._connector.is_alive():
-                if self._connect_error is not None:
-                    self._lost(str(self._connect_error) or type(self._connect_error).__name__)
+                if self._connect_error:
+                    self._lost(self._connect_error)
                 else:
                     self._phase = _Phase.GREETING
                     self._greeting_until_s = time.monotonic() + CONNECT_TIMEOUT_S
@@ -197,13 +197,14 @@ class Session:
     def _start_connecting(self) -> None:
         client = self._client = self._new_client()
         self._unacknowledged.clear()
-        self._connect_error = None
+        self._connect_error = ""
 
         def connect() -> None:
             try:
                 client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong here is why there is no connection
-                self._connect_error = error
+                # Only its text: its traceback would keep the socket open.
+                self._connect_error = str(error) or type(error).__name__
 
         self._connector = threading.Thread(target=connect, name="mqtt-connect", daemon=True)
         self._phase = _Phase.CONNECTING

@@ -48,6 +48,11 @@ class MqttSink:
             on_online=self._introduce,
         )
 
+    @property
+    def online(self) -> bool:
+        """Whether the broker has accepted this client and is still there."""
+        return self._session.online
+
     def write(self, batch: Sequence[Observation]) -> None:
         self._session.service()
         for observation in batch:

@@ -51,6 +51,16 @@ class LinkSink:
         self._unacknowledged_bytes = 0
         self._acknowledged_s = 0.0
 
+    @property
+    def online(self) -> bool:
+        """Whether there is a peer, be it stuck or not."""
+        return self._stream is not None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether there is a peer that takes nothing."""
+        return self._stuck
+
     def write(self, batch: Sequence[Parcel]) -> None:
         if self._stream is None:
             self._connect()

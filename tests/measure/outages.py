@@ -89,7 +89,10 @@ def scenario(name: str) -> Iterator[tuple[list[str], list[subprocess.Popen[bytes
             yield [], []
         elif name == "absent":
             broker, viewer = free_port(), free_port()
-            yield [f"mqtt.url=mqtt://127.0.0.1:{broker}", f"rerun.url=rerun+http://127.0.0.1:{viewer}/proxy", record], []
+            yield (
+                [f"mqtt.url=mqtt://127.0.0.1:{broker}", f"rerun.url=rerun+http://127.0.0.1:{viewer}/proxy", record],
+                [],
+            )
         else:
             broker = stack.enter_context(mosquitto())
             viewer = stack.enter_context(rerun_server())

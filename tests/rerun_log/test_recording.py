@@ -1,0 +1,68 @@
+"""The recording on disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge.errors import ConfigError
+from edge.rerun_log.parcel import Parcel
+from edge.rerun_log.recording import RecordingSink
+from edge.rerun_log.scene import observation_parcel
+from edge.stats import DropCause, Stats
+from edge.vision.observation import observe
+from tests.conftest import frame, pose
+from tests.rerun_log.reading import rows
+from tests.rerun_log.scenes import scene
+
+pytestmark = pytest.mark.integration
+
+POINTS = "/camera/front/video/pose/points"
+
+
+def parcel(seq: int) -> Parcel:
+    return observation_parcel("front", [observe(frame(seq=seq), [pose()])], mask=False)
+
+
+def test_everything_written_can_be_read_back(tmp_path: Path) -> None:
+    stats = Stats([])
+    sink = RecordingSink(tmp_path, keep_mb=10, scene=scene(), stats=stats)
+    for seq in range(50):
+        sink.write([parcel(seq)])
+    sink.close(5.0)
+    assert sink.path.name == "bench-20260101T000000Z-0000abcd.rrd"
+    assert rows(sink.path)[POINTS] == list(range(50))
+    assert stats.sends() == {"recording rows": 50}
+    assert not stats.drops()
+
+
+def test_a_copy_of_the_growing_file_is_readable_as_after_a_crash(tmp_path: Path) -> None:
+    sink = RecordingSink(tmp_path, keep_mb=10, scene=scene(), stats=Stats([]))
+    sink.write([parcel(seq) for seq in range(20)])
+    as_it_is = tmp_path / "copy.rrd"
+    shutil.copy(sink.path, as_it_is)  # the first write is flushed at once
+    assert rows(as_it_is)[POINTS] == list(range(20))
+    sink.close(5.0)
+
+
+def test_recording_ends_when_the_directory_is_full_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "older.rrd").write_bytes(bytes(1_000_000))
+    stats = Stats([])
+    sink = RecordingSink(tmp_path, keep_mb=1, scene=scene(), stats=stats)
+    sink.write([parcel(0)])
+    sink.write([parcel(1)])
+    sink.close(5.0)
+    assert rows(sink.path)[POINTS] == [0]
+    assert stats.drops() == {("recording", DropCause.DISK_BUDGET): 1}
+    assert "rerun.keep_mb" in caplog.text
+    assert (tmp_path / "older.rrd").exists()
+
+
+def test_a_directory_that_is_a_file_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(ConfigError, match=r"rerun\.record_dir = .*taken: can't be written"):
+        RecordingSink(tmp_path / "taken", keep_mb=1, scene=scene(), stats=Stats([]))

@@ -1,0 +1,120 @@
+"""Observations as Rerun sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rerun.chunk import RrdReader
+
+from edge.rerun_log.recording import RecordingSink
+from edge.rerun_log.scene import SceneSink, observation_parcel
+from edge.stats import Stats
+from edge.vision.kinematics import JOINTS
+from edge.vision.observation import Observation, observe
+from tests.conftest import frame, pose
+from tests.rerun_log.reading import chunks, column, rows, static
+from tests.rerun_log.scenes import scene
+
+pytestmark = pytest.mark.integration
+
+POINTS_2D = "/camera/front/video/pose/points"
+POINTS_3D = "/camera/front/person/pose/points"
+MASK = "/camera/front/video/mask"
+ANGLES = "/camera/front/angles"
+
+
+def observation(seq: int, people: int, *, camera: str = "front") -> Observation:
+    return observe(frame(seq=seq, camera=camera), [pose(x=0.2 + 0.3 * n, mask=(48, 64)) for n in range(people)])
+
+
+def record(directory: Path, observations: list[Observation], **options: object) -> Path:
+    about = scene(max_people=2, cameras=tuple({each.camera for each in observations}))
+    recording = RecordingSink(directory, keep_mb=100, scene=about, stats=Stats([]))
+    SceneSink(mask=True, outputs=[lambda parcel: recording.write([parcel])]).write(observations)
+    recording.close(5.0)
+    return recording.path
+
+
+def test_every_frame_has_a_row_in_every_entity_also_without_people(tmp_path: Path) -> None:
+    path = record(tmp_path, [observation(seq, people) for seq, people in enumerate((1, 0, 2))])
+    assert rows(path) == {entity: [0, 1, 2] for entity in (POINTS_2D, POINTS_3D, MASK, ANGLES)}
+
+
+def test_points_are_pixels_metres_and_empty_when_nobody_is_there(tmp_path: Path) -> None:
+    observations = [observation(seq, people) for seq, people in enumerate((1, 0, 2))]
+    found = {str(chunk.entity_path): chunk for chunk in chunks(record(tmp_path, observations)) if not chunk.is_static}
+    flat = column(found[POINTS_2D], "positions")
+    assert [len(each) for each in flat] == [33, 0, 66]
+    person = observations[0].people[0]
+    assert np.allclose(flat[0], person.pose.image_xyz[:, :2] * [64, 48])
+    deep = column(found[POINTS_3D], "positions")
+    assert np.allclose(deep[0], person.pose.world_m)
+    assert [len(each) for each in deep] == [33, 0, 66]
+
+
+def test_both_timelines_carry_the_frames_own_number_and_time(tmp_path: Path) -> None:
+    path = record(tmp_path, [observation(7, 1)])
+    (chunk,) = [chunk for chunk in chunks(path) if str(chunk.entity_path) == POINTS_2D and not chunk.is_static]
+    assert sorted(chunk.timeline_names) == ["frame_idx", "time"]
+    assert column(chunk, "frame_idx") == [7]
+    times = chunk.to_record_batch().column("time").cast("int64").to_pylist()
+    assert times == [frame(seq=7).captured_ns]
+
+
+def test_the_mask_says_which_person_a_pixel_belongs_to() -> None:
+    parcel = observation_parcel("front", [observation(0, 0), observation(1, 2)], mask=True)
+    (masks,) = [chunk for chunk in parcel.chunks if str(chunk.entity_path) == MASK]
+    nobody, two = (np.array(each[0], np.uint8) for each in column(masks, "buffer"))
+    assert nobody.size == two.size == 64 * 48
+    assert not nobody.any()
+    assert set(two.tolist()) == {2}  # the later person is in front where masks overlap
+
+
+def test_angles_are_one_vector_a_frame(tmp_path: Path) -> None:
+    path = record(tmp_path, [observation(0, 1), observation(1, 0)])
+    (chunk,) = [chunk for chunk in chunks(path) if str(chunk.entity_path) == ANGLES and not chunk.is_static]
+    somebody, nobody = column(chunk, "scalars")
+    assert len(somebody) == len(nobody) == len(JOINTS)
+    assert np.isnan(nobody).all()
+
+
+def test_what_does_not_change_is_described_once(tmp_path: Path) -> None:
+    path = record(tmp_path, [observation(0, 1), observation(0, 1, camera="back")])
+    described = static(path)
+    assert "AnnotationContext:context" in described["/"]
+    for camera in ("front", "back"):
+        assert "VideoStream:codec" in described[f"/camera/{camera}/video"]
+        assert "AnnotationContext:context" in described[f"/camera/{camera}/video/mask"]
+        assert {"Points2D:class_ids", "Points2D:keypoint_ids"} <= described[f"/camera/{camera}/video/pose/points"]
+        assert "ViewCoordinates:xyz" in described[f"/camera/{camera}/person"]
+        assert "SeriesLines:names" in described[f"/camera/{camera}/angles"]
+
+
+def test_the_class_description_names_and_joins_the_keypoints(tmp_path: Path) -> None:
+    path = record(tmp_path, [observation(0, 1)])
+    (chunk,) = [chunk for chunk in chunks(path) if str(chunk.entity_path) == "/"]
+    people = column(chunk, "context")[0][0]
+    assert [each["class_description"]["info"]["label"] for each in people] == ["person 1", "person 2"]
+    body = people[0]["class_description"]
+    assert [each["label"] for each in body["keypoint_annotations"]] == list(scene().skeleton.keypoints)
+    pairs = [(each["keypoint0"], each["keypoint1"]) for each in body["keypoint_connections"]]
+    assert pairs == list(scene().skeleton.connections)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_blueprint_has_views_for_every_camera(count: int, tmp_path: Path) -> None:
+    cameras = tuple(f"cam{number}" for number in range(count))
+    path = tmp_path / "blueprint.rbl"
+    scene(cameras=cameras).blueprint().save("edge-pose/bench", str(path))
+    reader = RrdReader(str(path))
+    origins = {
+        str(value)
+        for chunk in reader.stream(store=reader.blueprints()[0])
+        for name in chunk.to_record_batch().schema.names
+        if name.endswith("ViewBlueprint:space_origin")
+        for (value,) in column(chunk, "space_origin")
+    }
+    expected = {f"/camera/{camera}/{part}" for camera in cameras for part in ("video", "person", "angles")}
+    assert origins == expected
