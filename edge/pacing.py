@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 
-
 _JITTER_NS = 4_000_000
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import shlex
 import signal
 import subprocess
 import threading
@@ -214,6 +216,7 @@ def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1() -> None:
         connect(sink, 30)
         assert sink._session.protocol == "3.1.1"
         sink.close(2.0)
+    gc.collect()
 
 
 def test_a_wrong_password_is_one_line_with_the_remedy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -237,25 +240,18 @@ def test_a_wrong_password_is_one_line_with_the_remedy(tmp_path: Path, caplog: py
         accepted.close(2.0)
 
 
-def openssl(*arguments: str, into: Path) -> None:
-    subprocess.run(["openssl", *arguments], cwd=into, check=True, capture_output=True)
+def openssl(command: str, into: Path) -> None:
+    subprocess.run(["openssl", *shlex.split(command)], cwd=into, check=True, capture_output=True)
 
 
 # paho leaves a socket whose handshake failed to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_with_a_private_ca(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for authority in ("ca", "stranger"):
-        openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}"),
-            *("-keyout", f"{authority}.key", "-out", f"{authority}.crt"),
-            into=tmp_path,
-        )
-    openssl(*"req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout host.key -out host.csr".split(), into=tmp_path)
+    for name in ("ca", "stranger"):
+        openssl(f"req -x509 -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.crt", tmp_path)
+    openssl("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout host.key -out host.csr", tmp_path)
     (tmp_path / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(
-        *"x509 -req -in host.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out host.crt".split(),
-        into=tmp_path,
-    )
+    openssl("x509 -req -in host.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile names -out host.crt", tmp_path)
     settings = f"certfile {tmp_path}/host.crt\nkeyfile {tmp_path}/host.key\n"
     with mosquitto(settings=settings) as broker:
         url = f"mqtts://127.0.0.1:{broker.port}"
@@ -270,6 +266,7 @@ def test_tls_with_a_private_ca(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
         eventually(refused, 10)
         assert not doubtful.online
+    gc.collect()
 
 
 def test_a_ca_file_that_is_none_is_a_configuration_error(tmp_path: Path) -> None:
