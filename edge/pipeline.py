@@ -53,12 +53,19 @@ class StopSignal:
 
     def wait_for_request(self, timeout_s: float | None) -> str | None:
         """Block the main thread until somebody asks for the end; the reason, or None when `timeout_s` is over."""
-        try:
-            reason = self._requests.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        self._stopping.set()
-        return reason
+        deadline = None if timeout_s is None else Deadline(timeout_s)
+        while True:
+            # Short waits: the kernel may deliver a signal to any thread, and only when the main thread comes back to
+            # Python does its handler run.
+            wait_s = IDLE_S if deadline is None else min(IDLE_S, deadline.left_s())
+            try:
+                reason = self._requests.get(timeout=wait_s)
+            except queue.Empty:
+                if deadline is not None and not deadline.left_s():
+                    return None
+            else:
+                self._stopping.set()
+                return reason
 
     def set(self) -> None:
         self._stopping.set()

@@ -1,0 +1,53 @@
+"""`edge-pose demo`, with the bundled clip and everything it brings along."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import edge_pose
+from tests.rerun_log.reading import rows
+
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
+
+
+@pytest.mark.parametrize("broker", ["mosquitto", "builtin"])
+def test_it_needs_nothing_and_ends_with_a_verdict(broker: str, tmp_path: Path) -> None:
+    demo = edge_pose("demo", "--seconds", "6", "--broker", broker, "--out", str(tmp_path))
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert demo.stdout.splitlines()[-1].startswith("demo: OK")
+    assert demo.stderr == ""
+    assert "device is stopped" in demo.stdout
+    received = re.search(r"(\d+) landmarks", demo.stdout)
+    assert received is not None
+    (recording,) = tmp_path.glob("*.rrd")
+    assert str(recording) in demo.stdout
+    assert len(rows(recording)["/camera/demo/video/pose/points"]) >= int(received[1]) > 20
+
+
+def test_a_source_of_ones_own(tmp_path: Path) -> None:
+    demo = edge_pose("demo", "--source", "synthetic", "--seconds", "5", "--out", str(tmp_path))
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+
+
+def test_with_the_viewer_the_stream_goes_to_its_server_too(tmp_path: Path) -> None:
+    demo = edge_pose("demo", "--viewer", "--seconds", "6", "--out", str(tmp_path), BROWSER="true")
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert re.search(r"viewer http://127\.0\.0\.1:\d+/\?url=rerun", demo.stdout)
+    assert "rerun link" not in demo.stdout.split("dropped")[1].splitlines()[0]
+
+
+def test_nobody_in_the_picture_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    clip = tmp_path / "grey.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
+    for _ in range(30):
+        writer.write(np.full((240, 320, 3), 128, np.uint8))
+    writer.release()
+    demo = edge_pose("demo", "--source", str(clip), "--out", str(tmp_path))
+    assert demo.returncode == 1
+    assert demo.stdout.splitlines()[-1] == "demo: FAILED: nobody was found in the pictures"
