@@ -7,14 +7,16 @@ and everything that is wrong is reported at once, each with where it came from.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import platform
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -32,6 +34,9 @@ from edge.errors import ConfigError, ConfigProblem
 SYSTEM_FILE = Path("/etc/edge-pose/config.toml")
 ENVIRONMENT_PREFIX = "EDGE_POSE__"
 
+Keys = tuple[str, ...]
+"""The way to a value: ('mqtt', 'url')."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -42,7 +47,7 @@ def default_device() -> str:
 
 def without_credentials(location: str) -> str:
     """An address with user and password replaced by ***; anything else as it is."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", location)
+    return re.sub(r"(?<=://)[^/\s]*@", "***@", location)
 
 
 def _name(value: str) -> str:
@@ -161,14 +166,18 @@ class Config(_Section):
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A valid configuration and where each of its values came from (dotted key -> origin)."""
+    """A valid configuration and where each of its values came from."""
 
     config: Config
-    origins: Mapping[str, str]
+    origins: Mapping[Keys, str]
 
     def effective(self) -> list[tuple[str, object, str]]:
         """(dotted key, value, origin) of every key, defaults included."""
-        return [(key, value, self.origins.get(key, "default")) for key, value in _flatten(self.config.model_dump())]
+        values = _flatten(self.config.model_dump())
+        return [(_dotted(keys), value, self.origins.get(keys, "default")) for keys, value in values]
+
+
+_DEEPEST = 16
 
 
 class _Layers:
@@ -176,27 +185,31 @@ class _Layers:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self.origins: dict[str, str] = {}
+        self.origins: dict[Keys, str] = {}
         self.problems: list[ConfigProblem] = []
 
-    def put_table(self, table: Mapping[str, Any], origin: str) -> Self:
-        for key, value in _flatten(table):
-            self.put(key.split("."), value, origin)
-        return self
-
-    def put(self, path: Sequence[str], value: object, origin: str) -> None:
-        table = self.values
-        for depth, part in enumerate(path[:-1], start=1):
-            inner = table.setdefault(part, {})
+    def put(self, keys: Keys, value: object, origin: str) -> None:
+        """Lay `value` over what is at `keys`; a table is laid over key by key."""
+        is_table = isinstance(value, Mapping) and len(keys) < _DEEPEST
+        place = self.values
+        for depth, key in enumerate(keys if is_table else keys[:-1], start=1):
+            inner = place.setdefault(key, {})
             if not isinstance(inner, dict):
-                above = ".".join(path[:depth])
-                self.problems.append(
-                    ConfigProblem(origin, ".".join(path), repr(value), f"{above} is a value, it has no keys below it")
-                )
+                expected = f"{_dotted(keys[:depth])} is a value, it has no keys below it"
+                self.problems.append(ConfigProblem(origin, _dotted(keys), _shown(value), expected))
                 return
-            table = inner
-        table[path[-1]] = value
-        self.origins[".".join(path)] = origin
+            place = inner
+        if isinstance(value, Mapping) and is_table:
+            for key, inner in value.items():
+                self.put((*keys, key), inner, origin)
+        else:
+            place[keys[-1]] = value
+            self.origins[keys] = origin
+
+    def origin_of(self, keys: Keys) -> str | None:
+        """Where the value at `keys` came from, or the first one below it."""
+        below = (origin for known, origin in self.origins.items() if known[: len(keys)] == keys)
+        return self.origins.get(keys) or next(below, None)
 
 
 def load(
@@ -208,19 +221,21 @@ def load(
     TOML where it is, else as text. base: values of a command's own beneath the file, as `demo` has them.
     Raises ConfigError with every problem found.
     """
-    layers = _Layers().put_table(base or {}, "built in")
+    layers = _Layers()
+    layers.put((), base or {}, "built in")
     if file is not None:
-        layers.put_table(_read_toml(file), str(file))
+        layers.put((), _read_toml(file), str(file))
     for variable, text in sorted(environment.items()):
         if variable.startswith(ENVIRONMENT_PREFIX):
-            path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-            layers.put(path, _toml_value(text), f"environment {variable}")
+            keys = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+            layers.put(keys, _toml_value(text), f"environment {variable}")
     for assignment in sets:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
-            layers.problems.append(ConfigProblem("--set", assignment, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2"))
+            found = without_credentials(_one_line(assignment))
+            layers.problems.append(ConfigProblem("--set", found, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2"))
             continue
-        layers.put([part.strip() for part in key.split(".")], _toml_value(text), "--set")
+        layers.put(tuple(part.strip() for part in key.split(".")), _toml_value(text), "--set")
     try:
         config = Config.model_validate(layers.values)
     except ValidationError as error:
@@ -247,65 +262,79 @@ def _read_toml(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError([ConfigProblem(str(file), f"line {line}", "", "is not UTF-8 text")]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([ConfigProblem(str(file), "syntax", "", f"is not TOML: {error}")]) from None
+    except (ValueError, RecursionError) as error:  # the latter two for numbers and nesting beyond Python's limits
+        raise ConfigError([ConfigProblem(str(file), "syntax", "", f"is not TOML: {_one_line(str(error))}")]) from None
 
 
 def _toml_value(text: str) -> object:
     """`text` as a TOML value, so that 5 is a number and [1, 2] a list; text that is none stands for itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
-def _flatten(table: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(table: Mapping[str, Any], above: Keys = ()) -> Iterable[tuple[Keys, Any]]:
     for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{above}{key}.")
+        if isinstance(value, Mapping):
+            yield from _flatten(value, (*above, key))
         else:
-            yield f"{above}{key}", value
+            yield (*above, key), value
+
+
+def _dotted(keys: Keys) -> str:
+    """As TOML writes it: keys that are not plain words in quotes."""
+    return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key) for key in keys)
+
+
+def _shown(value: object) -> str:
+    """A value in one short line, however long or deep it is, without passwords."""
+    return without_credentials(_REPR.repr(value))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]
 
 
 def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Iterable[ConfigProblem]:
-    seen: set[str] = set()
+    seen: set[Keys] = set()
     for item in error.errors(include_url=False, include_context=False):
-        location = [str(part) for part in item["loc"]]
-        if item["type"] in ("float_type", "float_parsing", "literal_error", "greater_than", "finite_number"):
-            # A union such as "a number or 'unlimited'" reports each of its arms, its name behind the key.
-            location = [part for part in location if part != "literal['unlimited']" and "float" not in part]
-        key = ".".join(part for part in location if part != "[key]")
-        if key in seen:
+        keys = tuple(str(part) for part in item["loc"])
+        if item["loc"][-1:] == ("[key]",):  # what is wrong is the name of a table
+            keys = keys[:-1]
+        if keys[:2] in _RATES:  # a union reports each of its arms, with the arm's name behind the key
+            keys = keys[:2]
+        if keys in seen:
             continue
-        seen.add(key)
-        origin = layers.origins.get(key) or next(
-            (layers.origins[known] for known in layers.origins if known.startswith(f"{key}.")), str(file or "config")
-        )
+        seen.add(keys)
+        origin = layers.origin_of(keys) or str(file or "config")
         match item["type"]:
             case "extra_forbidden":
-                near = difflib.get_close_matches(location[-1], _keys_at(location[:-1]), n=1)
-                yield ConfigProblem(origin, key, "", "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
-            case "missing":
-                expected = (
-                    'no camera: add one, e.g. [camera.front] with source = "rtsp://..."'
-                    if key == "camera"
-                    else "is required"
+                near = difflib.get_close_matches(keys[-1], _keys_at(keys[:-1]), n=1)
+                yield ConfigProblem(
+                    origin, _dotted(keys), "", "unknown key" + (f"; did you mean {near[0]}?" if near else "")
                 )
-                yield ConfigProblem(origin, key, "", expected)
+            case "missing" if keys == ("camera",):
+                expected = 'no camera: add one, e.g. [camera.front] with source = "rtsp://..."'
+                yield ConfigProblem(origin, "camera", "", expected)
+            case "missing":
+                yield ConfigProblem(origin, _dotted(keys), "", "is required")
             case _:
                 expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-                if _accepts_unlimited(location):
+                if keys in _RATES:
                     expected = "a number greater than 0, or 'unlimited'"
-                yield ConfigProblem(origin, key, repr(item["input"]), f"expected {expected}")
+                yield ConfigProblem(origin, _dotted(keys), _shown(item["input"]), f"expected {expected}")
 
 
-def _accepts_unlimited(location: Sequence[str]) -> bool:
-    return tuple(location) in {("mqtt", "landmarks_hz"), ("mqtt", "summary_hz")}
+_RATES = {("mqtt", "landmarks_hz"), ("mqtt", "summary_hz")}
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 120
 
 
-def _keys_at(location: Sequence[str]) -> list[str]:
+def _keys_at(keys: Keys) -> list[str]:
     sections: dict[str, type[BaseModel]] = {"pose": PoseConfig, "mqtt": MqttConfig, "rerun": RerunConfig}
-    if not location:
+    if not keys:
         return list(Config.model_fields)
-    section = CameraConfig if location[0] == "camera" and len(location) == 2 else sections.get(location[0])
+    section = CameraConfig if keys[0] == "camera" and len(keys) == 2 else sections.get(keys[0])
     return list(section.model_fields) if section else []

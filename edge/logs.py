@@ -51,8 +51,9 @@ class FaultLog:
         self._logger = logger
         self._faulty = False
 
-    def failed(self, message: str, *args: object) -> None:
-        self._logger.log(logging.DEBUG if self._faulty else logging.WARNING, message, *args)
+    def failed(self, message: str, *args: object, exc_info: bool = False) -> None:
+        """Say `message`, and where it happened with `exc_info`."""
+        self._logger.log(logging.DEBUG if self._faulty else logging.WARNING, message, *args, exc_info=exc_info)
         self._faulty = True
 
     def worked(self, message: str, *args: object) -> None:

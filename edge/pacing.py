@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import time
 
-_JITTER_NS = 4_000_000
-
 
 class Deadline:
     """A point in time that several steps share, so that together they never take longer than planned."""
@@ -54,8 +52,8 @@ class RateGate:
         """Whether the item of time `now_ns` goes through. Times must not decrease."""
         if self._period_ns is None:
             return True
-        # A little early is on time: cameras jitter around the grid.
-        if self._due_ns is not None and now_ns < self._due_ns - min(self._period_ns // 10, _JITTER_NS):
+        # A tenth of a period early is on time: cameras jitter around the grid.
+        if self._due_ns is not None and now_ns < self._due_ns - self._period_ns // 10:
             return False
         late = self._due_ns is None or now_ns >= self._due_ns + self._period_ns
         self._due_ns = (now_ns if late else self._due_ns or 0) + self._period_ns

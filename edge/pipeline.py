@@ -189,7 +189,15 @@ class Lane(Generic[T]):
         """Wait for the lane's end, after `close`; False when its sink is stuck beyond the deadline."""
         assert self._deadline is not None, "join comes after close"
         self._thread.join(self._deadline.left_s() + 0.1)
+        if self._thread.is_alive():
+            with self._condition:
+                self._discard()
         return not self._thread.is_alive()
+
+    def _discard(self) -> None:
+        self._stats.dropped(self.name, DropCause.STOPPED, len(self._items))
+        self._items.clear()
+        self._weight = 0
 
     def _take(self) -> list[T] | None:
         """The next batch, empty after a while without items; None when the lane is closed and empty or out of time."""
@@ -201,7 +209,7 @@ class Lane(Generic[T]):
                     lambda: len(self._items) >= self._batch or self._deadline is not None, self._linger_s
                 )
             if self._deadline is not None and (not self._items or not self._deadline.left_s()):
-                self._stats.dropped(self.name, DropCause.STOPPED, len(self._items))
+                self._discard()
                 return None
             batch: list[T] = []
             while self._items and len(batch) < self._batch:
@@ -223,8 +231,8 @@ class Lane(Generic[T]):
         except SinkError as error:
             self._faults.failed("sink %s: %s", self.name, error)
             self._stats.dropped(self.name, DropCause.SINK_FAILED, lost)
-        except Exception:
-            log.exception("sink %s failed in a way nobody foresaw", self.name)
+        except Exception:  # noqa: BLE001 - that is the point; the first of them is logged with its traceback
+            self._faults.failed("sink %s failed in a way nobody foresaw", self.name, exc_info=True)
             self._stats.dropped(self.name, DropCause.SINK_FAILED, lost)
         else:
             if lost:
@@ -260,6 +268,7 @@ class CameraPipeline:
         self._slot: Slot[Frame] = Slot(SlotOverflow.NEWEST_WINS if source.live else SlotOverflow.WAIT)
         self._faults = FaultLog(log)
         self._model_ready = threading.Event()
+        self._broken = False
         self._capture = threading.Thread(target=self._guarded, args=(self._capture_frames,), daemon=True)
         self._capture.name = f"capture-{name}"
         self._inference = threading.Thread(target=self._guarded, args=(self._infer_frames,), daemon=True)
@@ -271,7 +280,7 @@ class CameraPipeline:
 
     def interrupt(self) -> None:
         """After the stop signal was set: give up the frame that waits."""
-        self._drops.dropped(f"camera {self.name}", DropCause.STOPPED, self._slot.close(discard=True))
+        self._lose(self._slot.close(discard=True))
 
     def join(self, deadline: Deadline) -> bool:
         """False when a thread is still busy after `deadline`."""
@@ -288,10 +297,22 @@ class CameraPipeline:
             log.exception("camera %s: failed in a way nobody foresaw", self.name)
             self._fail(EstimatorError(f"camera {self.name}: {type(error).__name__}: {error}"))
         finally:
-            self._slot.close()
             self._model_ready.set()
             if threading.current_thread() is self._inference:
+                self._lose(self._slot.close(discard=True))
                 self._on_end(self)
+            else:
+                self._slot.close()
+
+    def _lose(self, frames: int) -> None:
+        """Count frames that will not be estimated."""
+        if self._stop.is_set:
+            cause = DropCause.STOPPED
+        elif self._broken:
+            cause = DropCause.ESTIMATOR_FAILED
+        else:
+            cause = DropCause.NEWER_FRAME
+        self._drops.dropped(f"camera {self.name}", cause, frames)
 
     def _fail(self, error: EdgePoseError) -> None:
         if self.failure is None:
@@ -322,8 +343,7 @@ class CameraPipeline:
             for lane in self._video:
                 lane.offer(frame)
             if not self._slot.put(frame):
-                cause = DropCause.STOPPED if self._stop.is_set else DropCause.NEWER_FRAME
-                self._drops.dropped(f"camera {self.name}", cause)
+                self._lose(1)
 
     def _infer_frames(self) -> None:
         with self._estimator as estimator:
@@ -331,7 +351,12 @@ class CameraPipeline:
             while (taken := self._slot.take()) is not None:
                 frame, arrived_ns = taken
                 started_ns = time.monotonic_ns()
-                poses = estimator.estimate(frame)
+                try:
+                    poses = estimator.estimate(frame)
+                except Exception:
+                    self._broken = True
+                    self._lose(1)
+                    raise
                 inferred_ns = time.monotonic_ns()
                 observation = observe(frame, poses)
                 for lane in self._observers:
@@ -354,6 +379,7 @@ class Daemon:
         self.cameras: list[CameraPipeline] = []
         self._stages = stages
         self._running: set[CameraPipeline] = set()
+        self._told: set[CameraPipeline] = set()
         self._lock = threading.Lock()
 
     def camera_ended(self, camera: CameraPipeline) -> None:
@@ -367,6 +393,7 @@ class Daemon:
             self.stop_signal.request("every camera has ended")
         if isinstance(camera.failure, CameraUnusable) and not last:
             log.error("camera %s: %s; the other cameras go on", camera.name, camera.failure)
+            self._told.add(camera)
 
     def start(self) -> None:
         self._running = set(self.cameras)
@@ -381,7 +408,7 @@ class Daemon:
         return self.stop_signal.wait_for_request(timeout_s)
 
     def stop(self) -> None:
-        """End everything within `STOP_DEADLINE_S`. Raises the first camera's failure, if one failed."""
+        """End everything within `STOP_DEADLINE_S`. Raises a camera's failure, if there is one; others' are logged."""
         deadline = Deadline(STOP_DEADLINE_S)
         self.stop_signal.set()
         for camera in self.cameras:
@@ -394,6 +421,10 @@ class Daemon:
             stuck += [f"sink {lane.name}" for lane in stage if not lane.join()]
         if stuck:
             log.warning("left behind, still busy at the deadline: %s", ", ".join(stuck))
-        for camera in self.cameras:
-            if camera.failure is not None:
-                raise camera.failure
+        failed = [camera for camera in self.cameras if camera.failure is not None]
+        news = [camera for camera in failed if camera not in self._told]
+        for camera in news[1:]:
+            log.error("camera %s: %s", camera.name, camera.failure)
+        for camera in (*news, *failed):
+            assert camera.failure is not None
+            raise camera.failure

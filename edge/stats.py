@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ class DropCause(StrEnum):
     DISCONNECTED = "disconnected"  # the receiver is away
     SLOW_RECEIVER = "slow_receiver"  # the receiver is there and does not take what it gets
     BROKEN_GROUP = "broken_group"  # a video packet whose keyframe is gone can't be shown
+    ESTIMATOR_FAILED = "estimator_failed"  # the pose estimator broke, with this frame or before it
     SINK_FAILED = "sink_failed"  # the sink raised an error
     DISK_BUDGET = "disk_budget"  # the recordings have used up the space they may take
     STOPPED = "stopped"  # the daemon ended before its turn came
@@ -36,8 +38,7 @@ class Percentiles:
         if not values_ms:
             return None
         ordered = sorted(values_ms)
-        last = len(ordered) - 1
-        return cls(*(ordered[round(q * last)] for q in (0.50, 0.95, 0.99)))
+        return cls(*(ordered[math.ceil(q * len(ordered)) - 1] for q in (0.50, 0.95, 0.99)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,9 @@ def frame(*, seq: int = 0, camera: str = "front", width_px: int = 64, height_px:
     """Frame `seq` of a camera whose picture is grey and gets brighter from frame to frame."""
     pixels = np.full((height_px, width_px, 3), seq % 256, np.uint8)
     time_ns = int(seq * 1e9 / fps)
-    return Frame(camera, seq, 1_700_000_000_000_000_000 + time_ns, 10_000_000_000 + time_ns, Picture(pixels, PixelLayout.RGB))
+    return Frame(
+        camera, seq, 1_700_000_000_000_000_000 + time_ns, 10_000_000_000 + time_ns, Picture(pixels, PixelLayout.RGB)
+    )
 
 
 def pose(*, x: float = 0.5, mask: tuple[int, int] | None = None) -> Pose:
@@ -31,11 +35,19 @@ def pose(*, x: float = 0.5, mask: tuple[int, int] | None = None) -> Pose:
     spiral = np.stack([np.cos(angle), np.sin(angle), angle / 6], axis=1) * (0.01 + angle[:, None] / 60)
     return Pose(
         skeleton=MEDIAPIPE_POSE,
-        image_xyz=(spiral + [x, 0.5, 0.0]).astype(np.float32),
+        image_xyz=(spiral + np.array([x, 0.5, 0.0])).astype(np.float32),
         visibility=np.linspace(0.6, 1.0, count, dtype=np.float32),
         world_m=spiral.astype(np.float32),
         mask=None if mask is None else np.ones(mask, np.uint8),
     )
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Return as soon as `condition` holds; fail when it still doesn't after `timeout_s`."""
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, f"not so within {timeout_s:g} s"
+        time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
 
 from edge.config import without_credentials
 from edge.errors import CameraLost, CameraUnusable
@@ -65,27 +66,16 @@ class StreamSource:
     def __enter__(self) -> Self:
         # FFmpeg would print what it thinks of each damaged packet on standard error.
         av.logging.set_level(av.logging.PANIC)
-        try:
-            self._container = (
-                av.open(self._location, timeout=(OPEN_TIMEOUT_S, SILENCE_TIMEOUT_S), options={"rtsp_transport": "tcp"})
-                if self.live
-                else av.open(self._location)
-            )
-        except (av.FFmpegError, OSError) as error:
-            raise self._trouble(error) from None
-        if not self._container.streams.video:
-            self._close()
-            raise CameraUnusable(f"{self._shown}: holds no video; give a file or stream with a video track")
-        # One thread: the cores belong to inference, and decoding a camera's picture takes a fraction of one.
-        self._container.streams.video[0].codec_context.thread_count = 1
+        self._open()
         self._opened_ns, self._opened_monotonic_ns = time.time_ns(), time.monotonic_ns()
-        self._decoded = self._decode(self._container)
+        self._decoded = self._decode()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+        self._decoded, self._waiting = iter(()), None
 
     def read(self, timeout_s: float) -> Frame | None:
         if self._waiting is None:
@@ -121,39 +111,66 @@ class StreamSource:
         self._seq += 1
         return frame
 
-    def _decode(self, container: InputContainer) -> Iterator[tuple[VideoFrame, int]]:
+    def _open(self) -> VideoStream:
+        """Open the file or stream anew, and its first video track. Raises CameraLost or CameraUnusable."""
+        self._close()
+        try:
+            self._container = (
+                av.open(self._location, timeout=(OPEN_TIMEOUT_S, SILENCE_TIMEOUT_S), options={"rtsp_transport": "tcp"})
+                if self.live
+                else av.open(f"file:{self._location}")  # without it, a colon in the name would make it a protocol
+            )
+        except (av.FFmpegError, OSError) as error:
+            raise self._trouble(error) from None
+        if not self._container.streams.video:
+            raise self._error(f"{self._shown}: holds no video; give a file or stream with a video track")
+        stream = self._container.streams.video[0]
+        if stream.codec_context is None:
+            raise self._error(f"{self._shown}: its video codec is unknown here; convert it, for example to H.264")
+        # One thread: the cores belong to inference, and decoding a camera's picture takes a fraction of one.
+        stream.codec_context.thread_count = 1
+        return stream
+
+    def _decode(self) -> Iterator[tuple[VideoFrame, int]]:
         """Each frame with its time in ns since the beginning, loops included."""
-        stream = container.streams.video[0]
-        period_ns = int(1e9 / (stream.average_rate or 30))
-        undecodable = 0
         lap_ns = 0
         while True:
-            first_ns: int | None = None
-            media_ns = lap_ns - period_ns
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except av.InvalidDataError as error:
-                    undecodable += 1
-                    log.debug("camera %s: a packet can't be decoded: %s", self._camera, error)
-                    if undecodable > _UNDECODABLE_MOST:
-                        raise
-                    continue
-                for frame in frames:
-                    undecodable = 0
-                    if frame.pts is None or frame.time_base is None:
-                        media_ns += period_ns
-                    else:
-                        stamp_ns = int(frame.pts * frame.time_base * 1_000_000_000)
-                        first_ns = stamp_ns if first_ns is None else first_ns
-                        media_ns = max(lap_ns + stamp_ns - first_ns, media_ns + 1)
-                    yield frame, media_ns
-            if media_ns < lap_ns:
-                raise CameraUnusable(f"{self._shown}: no picture in it can be decoded; try it with ffplay")
+            media_ns, period_ns = lap_ns, 0
+            for frame, media_ns, period_ns in self._lap(lap_ns):  # noqa: B007 - both are used after the loop
+                yield frame, media_ns
+            if not period_ns:
+                raise self._error(f"{self._shown}: no picture in it can be decoded; try it with ffplay")
             if not self._loop or self.live:
                 return
             lap_ns = media_ns + period_ns
-            container.seek(0)
+            self._open()  # rather than seek: raw H.264 and pipes can't
+
+    def _lap(self, lap_ns: int) -> Iterator[tuple[VideoFrame, int, int]]:
+        """The open container's frames from its beginning to its end: frame, time counted from `lap_ns`, period."""
+        assert self._container is not None, "a lap runs on an open container"
+        stream = self._container.streams.video[0]
+        period_ns = int(1e9 / (stream.average_rate or 30))
+        undecodable = 0
+        first_ns: int | None = None
+        media_ns = lap_ns - period_ns
+        for packet in self._container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError as error:
+                undecodable += 1
+                log.debug("camera %s: a packet can't be decoded: %s", self._camera, error)
+                if undecodable > _UNDECODABLE_MOST:
+                    raise
+                continue
+            for frame in frames:
+                undecodable = 0
+                if frame.pts is None or frame.time_base is None:
+                    media_ns += period_ns
+                else:
+                    stamp_ns = int(frame.pts * frame.time_base * 1_000_000_000)
+                    first_ns = stamp_ns if first_ns is None else first_ns
+                    media_ns = max(lap_ns + stamp_ns - first_ns, media_ns + 1)
+                yield frame, media_ns, period_ns
 
     @property
     def _shown(self) -> str:
@@ -161,12 +178,15 @@ class StreamSource:
 
     def _trouble(self, error: Exception) -> CameraLost | CameraUnusable:
         reason = getattr(error, "strerror", None) or str(error)
-        if self.live:
-            return CameraLost(f"{self._shown}: {reason}")
-        return CameraUnusable(f"{self._shown}: can't be read as video ({reason})")
+        return self._error(
+            f"{self._shown}: {reason}" if self.live else f"{self._shown}: can't be read as video ({reason})"
+        )
+
+    def _error(self, message: str) -> CameraLost | CameraUnusable:
+        """A stream may be well again the next time, a file will not."""
+        return CameraLost(message) if self.live else CameraUnusable(message)
 
     def _close(self) -> None:
-        self._decoded, self._waiting = iter(()), None
         if self._container is not None:
             self._container.close()
             self._container = None

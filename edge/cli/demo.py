@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -29,6 +30,7 @@ from edge.config import load
 from edge.errors import ExitCode
 from edge.pacing import Deadline
 from edge.pipeline import StopSignal
+from edge.stats import DropCause
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
 
@@ -61,6 +63,7 @@ def demo(
     with reported_errors(), contextlib.ExitStack() as stack:
         logs.divert_native_output()
         logs.setup("warning")
+        logging.getLogger("edge.estimators.models").setLevel(logging.INFO)  # a first fetch is worth a few words
         stop = StopSignal()
         stop_on_signals(stop)
         base: dict[str, Any] = {
@@ -188,7 +191,9 @@ _SHOWN_JOINTS = ("left_elbow", "right_elbow", "left_knee", "right_knee")
 
 def _conclude(app: Any, mailbox: _Mailbox, console: Console) -> bool:
     counts = app.stats.cameras["demo"].counts()
-    drops = ", ".join(f"{items} {place} ({cause})" for (place, cause), items in app.stats.drops().items())
+    # What the end cuts off in mid-way is no loss that anybody could do something about.
+    losses = {at: items for at, items in app.stats.drops().items() if at[1] is not DropCause.STOPPED}
+    drops = ", ".join(f"{items} {place} ({cause})" for (place, cause), items in losses.items())
     received = ", ".join(f"{number} {kind}" for kind, number in sorted(mailbox.received.items()))
     console.print(f"\n  frames     {counts.estimated}, {counts.with_people} of them with people")
     if counts.inference:

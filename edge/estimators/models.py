@@ -17,7 +17,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from edge.errors import ModelError
@@ -116,7 +116,11 @@ def ensure(model: str, directory: Path, *, progress: Progress | None = None) -> 
 
 def _own_file(model: str) -> Model:
     path = Path(model)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
         raise ModelError(
             f"pose.model = {model!r}: expected lite, full, heavy or the path of a .task file; no such file"
         )
@@ -135,9 +139,9 @@ def _fetch(bundle: Bundle, path: Path, progress: Progress) -> None:
                     found = _sha256(partial)
                     if found != bundle.sha256:
                         raise ModelError(f"what arrived has sha256 {found}, expected {bundle.sha256}")
-                except (ModelError, OSError, zipfile.BadZipFile) as error:
+                except (ModelError, OSError, HTTPException, zipfile.BadZipFile) as error:
                     log.info("model %s: %s", bundle.name, error)
-                    failures.append(str(error))
+                    failures.append(" ".join(str(error).split()) or type(error).__name__)
                     continue
                 partial.replace(path)
                 log.info("model %s: fetched and verified, kept as %s", bundle.name, path)

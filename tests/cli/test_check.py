@@ -14,9 +14,7 @@ pytestmark = pytest.mark.system
 def test_it_prints_every_key_with_its_value_and_origin(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('device = "hall"\n[camera.front]\nsource = "rtsp://user:secret@cam/1"\n')
-    check = edge_pose(
-        "check", "-c", str(file), "--set", "mqtt.summary_hz=2", EDGE_POSE__MQTT__URL="mqtt://broker:1883"
-    )
+    check = edge_pose("check", "-c", str(file), "--set", "mqtt.summary_hz=2", EDGE_POSE__MQTT__URL="mqtt://broker:1883")
     assert check.returncode == 0
     table = {
         key.strip(): (value.strip(), origin.strip())

@@ -126,9 +126,7 @@ def test_two_cameras_in_one_daemon(broker: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_it_cleanly(
-    number: signal.Signals, broker: Server, tmp_path: Path, daemons: list[Daemon]
-) -> None:
+def test_signals_end_it_cleanly(number: signal.Signals, broker: Server, tmp_path: Path, daemons: list[Daemon]) -> None:
     with rerun_server() as viewer, subscriber(broker.port) as outside:
         settings = run_settings(
             device="hall",
@@ -228,11 +226,11 @@ def test_an_impossible_configuration_is_told_line_by_line(tmp_path: Path) -> Non
     file = tmp_path / "config.toml"
     file.write_text('[camera.front]\nsource = "nowhere.mp4"\nfsp = 5\n[mqtt]\nurl = "http://x"\n')
     run = edge_pose("run", "--config", str(file))
+    address = "an address such as mqtts://HOST:PORT, the scheme one of mqtts, mqtt"
     assert run.returncode == 78
     assert lines(run.stderr) == [
         f"edge-pose: {file}: camera.front.fsp: unknown key; did you mean fps?",
-        f"edge-pose: {file}: mqtt.url = 'http://x': expected an address such as mqtts://HOST:PORT,"
-        " the scheme one of mqtts, mqtt",
+        f"edge-pose: {file}: mqtt.url = 'http://x': expected {address}",
     ]
     file.write_text('[camera.front]\nsource = "nowhere.mp4"\n')
     run = edge_pose("run", "--config", str(file))
@@ -245,7 +243,8 @@ def test_a_text_file_named_mp4_is_one_line(tmp_path: Path) -> None:
     clip.write_text("this is not a film\n" * 100)
     run = edge_pose("run", *run_settings(source=clip))
     assert run.returncode == 66
-    assert lines(run.stderr) == [f"edge-pose: {clip}: can't be read as video (Invalid data found when processing input)"]
+    (line,) = lines(run.stderr)
+    assert line == f"edge-pose: {clip}: can't be read as video (Invalid data found when processing input)"
 
 
 def test_a_damaged_model_is_never_used(tmp_path: Path) -> None:

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from edge.mqtt.topics import Topics
+
+
+def test_topics_are_those_of_the_contract() -> None:
+    topics = Topics("pose/v1", "hall-pi")
+
+    assert topics.state == "pose/v1/hall-pi/state"
+    assert topics.info == "pose/v1/hall-pi/info"
+    assert topics.landmarks("front") == "pose/v1/hall-pi/camera/front/landmarks"
+    assert topics.summary("front") == "pose/v1/hall-pi/camera/front/summary"

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.stats import DropCause, Percentiles, Stats
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=300))
+@settings(deadline=None, max_examples=60)
+def test_percentiles_are_nearest_rank(values_ms: list[float]) -> None:
+    """The smallest of the values that at least so large a share of them does not exceed."""
+    measured = Percentiles.of(values_ms)
+
+    def nearest_rank(percent: int) -> float:
+        rank = -(-percent * len(values_ms) // 100)
+        return sorted(values_ms)[rank - 1]
+
+    assert measured == Percentiles(nearest_rank(50), nearest_rank(95), nearest_rank(99))
+
+
+def test_nothing_measured_yet_has_no_percentiles() -> None:
+    assert Percentiles.of([]) is None
+    counts = Stats(["front"]).cameras["front"].counts()
+    assert (counts.inference, counts.latency) == (None, None)
+
+
+def test_a_camera_counts_frames_people_and_times() -> None:
+    camera = Stats(["front"]).cameras["front"]
+    for people in (0, 2, 1, 0):
+        camera.frame_captured()
+        camera.frame_estimated(people=people, inference_ms=10.0 * (people + 1), latency_ms=100.0)
+    camera.frame_captured()
+
+    counts = camera.counts()
+
+    assert (counts.captured, counts.estimated, counts.with_people, counts.people) == (5, 4, 2, 0)
+    assert counts.inference is not None
+    assert counts.inference.p99_ms == 30.0
+    assert counts.latency == Percentiles(100.0, 100.0, 100.0)
+
+
+def test_times_are_those_of_the_last_few_hundred_frames_however_long_the_daemon_runs() -> None:
+    camera = Stats(["front"]).cameras["front"]
+    for inference_ms in [1000.0] * 1000 + [10.0] * 600:
+        camera.frame_estimated(people=1, inference_ms=inference_ms, latency_ms=inference_ms)
+
+    assert camera.counts().inference == Percentiles(10.0, 10.0, 10.0)
+
+
+def test_cameras_are_counted_apart() -> None:
+    stats = Stats(["front", "back"])
+    stats.cameras["front"].frame_captured()
+
+    assert [stats.cameras[name].counts().captured for name in ("front", "back")] == [1, 0]
+
+
+def test_drops_are_counted_by_place_and_cause_from_every_thread() -> None:
+    stats = Stats([])
+
+    def work(_: int) -> None:
+        for _ in range(500):
+            stats.dropped("mqtt", DropCause.DISCONNECTED)
+            stats.dropped("mqtt", DropCause.LANE_FULL, 2)
+            stats.sent("landmarks", 3)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+
+    assert stats.drops() == {("mqtt", DropCause.DISCONNECTED): 4000, ("mqtt", DropCause.LANE_FULL): 8000}
+    assert stats.sends() == {"landmarks": 12000}
+
+
+def test_a_drop_of_nothing_does_not_show_up_in_the_summary() -> None:
+    stats = Stats([])
+    stats.dropped("camera front", DropCause.STOPPED, 0)
+
+    assert stats.drops() == {}
+
+
+@pytest.mark.parametrize("figures", ["drops", "sends"])
+def test_figures_that_were_read_do_not_change_under_the_reader(figures: str) -> None:
+    stats = Stats([])
+    stats.sent("landmarks")
+    before = getattr(stats, figures)()
+    shown = dict(before)
+
+    stats.sent("landmarks")
+    stats.dropped("mqtt", DropCause.STOPPED)
+
+    assert before == shown

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.vision.frame import Picture, PixelLayout
+from tests.conftest import frame
+
+SIDES = st.integers(1, 60).map(lambda half: 2 * half)
+
+
+@given(SIDES, SIDES)
+@settings(deadline=None, max_examples=30)
+def test_a_picture_knows_its_size_in_every_layout(width_px: int, height_px: int) -> None:
+    rgb = Picture(np.zeros((height_px, width_px, 3), np.uint8), PixelLayout.RGB)
+    i420 = Picture(np.zeros((height_px * 3 // 2, width_px), np.uint8), PixelLayout.I420)
+
+    assert (rgb.width_px, rgb.height_px) == (width_px, height_px)
+    assert (i420.width_px, i420.height_px) == (width_px, height_px)
+
+
+def test_nobody_can_change_the_pixels_of_a_picture_that_travels() -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    Picture(pixels, PixelLayout.RGB)
+
+    with pytest.raises(ValueError, match="read-only"):
+        pixels[0, 0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "layout", "message"),
+    [
+        (np.zeros((4, 6, 3), np.float32), PixelLayout.RGB, r"expected C-contiguous uint8, got float32"),
+        (
+            np.zeros((4, 6, 3), np.uint8)[:, ::2],
+            PixelLayout.RGB,
+            r"expected C-contiguous uint8, got uint8 with strides",
+        ),
+        (np.zeros((4, 6, 4), np.uint8), PixelLayout.RGB, r"expected shape \(height, width, 3\), got \(4, 6, 4\)"),
+        (np.zeros((4, 6), np.uint8), PixelLayout.RGB, r"expected shape \(height, width, 3\), got \(4, 6\)"),
+        (np.zeros((6, 5), np.uint8), PixelLayout.I420, r"both sides even, got \(6, 5\)"),
+        (np.zeros((5, 6), np.uint8), PixelLayout.I420, r"both sides even, got \(5, 6\)"),
+        (np.zeros((4, 6, 3), np.uint8), PixelLayout.I420, r"both sides even, got \(4, 6, 3\)"),
+    ],
+)
+def test_a_picture_says_what_it_expected_and_what_it_got(pixels: np.ndarray, layout: PixelLayout, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Picture(pixels, layout)
+
+
+def test_people_are_shown_the_cameras_own_picture_where_it_gives_one() -> None:
+    plain = frame()
+    i420 = Picture(np.zeros((72, 64), np.uint8), PixelLayout.I420)
+
+    assert plain.for_people is plain.rgb
+    assert replace(plain, video=i420).for_people is i420
+
+
+def test_the_estimator_is_never_given_anything_but_rgb() -> None:
+    i420 = Picture(np.zeros((72, 64), np.uint8), PixelLayout.I420)
+
+    with pytest.raises(ValueError, match="expected layout rgb, got i420"):
+        replace(frame(), rgb=i420)
