@@ -165,7 +165,7 @@ landmarks_hz = "lots"
             f"{file}: camera.front.width_px = 63: expected a multiple of 2",
             f"{file}: camera.front.fps = 0: expected greater than 0",
             f"{file}: camera.front.pace = 'fast': expected 'realtime' or 'unlimited'",
-            f"{file}: camera."front door" = 'front door': expected {NAME}",
+            f"{file}: camera.\"front door\" = 'front door': expected {NAME}",
             f"{file}: camera.back.source: is required",
             f"{file}: pose.max_people = 0: expected greater than or equal to 1",
             f"{file}: pose.modle: unknown key; did you mean model?",
