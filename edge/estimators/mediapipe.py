@@ -81,12 +81,15 @@ class MediaPipeEstimator:
             raise EstimatorError(f"model {self._model}: MediaPipe can't load it ({_first_line(error)})") from None
 
     def _close(self) -> None:
-        if self._landmarker is not None:
+        landmarker, self._landmarker = self._landmarker, None
+        if landmarker is not None:
             try:
-                self._landmarker.close()
-            except _GRAPH_ERRORS as error:  # a failed graph says so once more when it is closed
+                landmarker.close()
+            except _GRAPH_ERRORS as error:
+                # A failed graph says so once more. MediaPipe frees it all the same but keeps its handle, and its
+                # finaliser would free that again, which never returns.
+                landmarker._handle = None  # noqa: SLF001
                 log.debug("closing the pose graph: %s", error)
-            self._landmarker = None
 
     def _detect(self, frame: Frame) -> Any:
         mediapipe = self._mediapipe

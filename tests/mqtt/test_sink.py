@@ -154,7 +154,7 @@ def test_rates_are_kept() -> None:
         sink.close(2.0)
         eventually(lambda: b"stopped" in outside.payloads(STATE), 5)
         assert len(outside.payloads(LANDMARKS)) == 20
-        assert len(outside.payloads(SUMMARY)) == 4
+        assert len(outside.payloads(SUMMARY)) in (4, 5)  # at 0, 0.5, 1, 1.5 and perhaps a little before 2 s
 
 
 def test_without_a_broker_everything_is_dropped_and_counted() -> None:
