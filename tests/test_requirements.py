@@ -1,0 +1,53 @@
+"""What the locks promise."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ("device", "demo", "dev", "build")
+
+
+def lock(name: str) -> str:
+    return (ROOT / "requirements" / f"{name}.txt").read_text()
+
+
+def pins(name: str) -> dict[str, set[str]]:
+    """Package -> its versions; more than one where they differ between versions of Python."""
+    found: dict[str, set[str]] = {}
+    for package, version in re.findall(r"^([a-z0-9_.-]+)==(\S+)", lock(name), re.MULTILINE):
+        found.setdefault(package, set()).add(version)
+    return found
+
+
+@pytest.mark.parametrize("name", ["device", "demo", "dev"])
+def test_there_is_exactly_one_opencv_and_it_has_no_windows(name: str) -> None:
+    assert [package for package in pins(name) if "opencv" in package] == ["opencv-python-headless"]
+
+
+def test_what_is_installed_has_one_opencv_too() -> None:
+    installed = {each.metadata["Name"].lower() for each in metadata.distributions()}
+    assert {name for name in installed if "opencv" in name} == {"opencv-python-headless"}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_package_has_hashes_and_none_an_address(name: str) -> None:
+    entries = re.split(r"^(?=[a-z0-9_.-]+==)", lock(name), flags=re.MULTILINE)[1:]
+    assert entries
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in lock(name)
+
+
+def test_the_smaller_sets_are_parts_of_the_larger_ones() -> None:
+    assert pins("device").items() <= pins("demo").items() <= pins("dev").items()
+
+
+def test_every_declared_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=~ ]", requirement)[0] for requirement in project["dependencies"]}
+    assert declared <= pins("device").keys()
