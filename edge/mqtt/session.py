@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import select
 import ssl
@@ -122,7 +123,11 @@ class Session:
     @property
     def protocol(self) -> str:
         """The version in use, or next to be tried: 5 or 3.1.1."""
-        return next(name for name, number in _PROTOCOLS.items() if number is self._candidates[0])
+        return "5" if self._version_5 else "3.1.1"
+
+    @property
+    def _version_5(self) -> bool:
+        return self._candidates[0] is MQTTProtocolVersion.MQTTv5
 
     def service(self) -> None:
         """Do what the connection needs now: connect, read, write, ping. Takes no longer than a system call."""
@@ -159,7 +164,7 @@ class Session:
             message.payload,
             qos=message.qos,
             retain=message.retain,
-            properties=_publish_properties(message) if self.protocol == "5" else None,
+            properties=_publish_properties(message.expiry_s, message.content_type) if self._version_5 else None,
         )
         if sent.rc not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_AGAIN):
             return Delivery.DISCONNECTED
@@ -274,12 +279,13 @@ class Session:
             socket.close()
 
 
-def _publish_properties(message: Message) -> Properties:
+@functools.cache  # a handful of combinations, one for each message
+def _publish_properties(expiry_s: int | None, content_type: str) -> Properties:
     properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho has no types there
-    if message.expiry_s is not None:
-        properties.MessageExpiryInterval = message.expiry_s
-    if message.content_type:
-        properties.ContentType = message.content_type
+    if expiry_s is not None:
+        properties.MessageExpiryInterval = expiry_s
+    if content_type:
+        properties.ContentType = content_type
         properties.UserProperty = ("v", "1")
     return properties  # type: ignore[no-any-return] # paho's Properties sets its attributes dynamically
 
