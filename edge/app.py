@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import edge
-from edge.config import CameraConfig, Config, MqttConfig, Rate, without_credentials
+from edge.config import CameraConfig, Config, MqttConfig, Rate
 from edge.device import board
 from edge.errors import ConfigError, ConfigProblem
 from edge.estimators import models
@@ -125,7 +125,10 @@ class App:
             def weight(parcel: Parcel) -> int:
                 return parcel.nbytes
 
-            return Lane(name, sink, self.stats, capacity=_PARCEL_BYTES, weigh=weight)
+            def rows(parcel: Parcel) -> int:
+                return parcel.rows
+
+            return Lane(name, sink, self.stats, capacity=_PARCEL_BYTES, weigh=weight, count=rows)
 
         lanes = []
         if rerun.record_dir:
@@ -167,9 +170,7 @@ class App:
             model=model.name,
             model_sha256=model.sha256,
             skeleton=MediaPipeEstimator.skeleton,
-            cameras={
-                name: {"source": without_credentials(camera.source)} for name, camera in self.config.camera.items()
-            },
+            cameras={name: {"source": _kind_of_source(camera.source)} for name, camera in self.config.camera.items()},
         )
 
 
@@ -213,6 +214,13 @@ def _source(name: str, camera: CameraConfig) -> FrameSource:
     from edge.cameras.stream import StreamSource
 
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
+
+
+def _kind_of_source(source: str) -> str:
+    """What anybody may know of a source: its kind. Addresses and paths stay here, for they may hold secrets."""
+    from edge.cameras.stream import is_network_address
+
+    return source.partition("://")[0] if is_network_address(source) else source if source == "synthetic" else "file"
 
 
 def _password(mqtt: MqttConfig) -> str:

@@ -46,8 +46,9 @@ def default_device() -> str:
 
 
 def without_credentials(location: str) -> str:
-    """An address with user and password replaced by ***; anything else as it is."""
-    return re.sub(r"(?<=://)[^/\s]*@", "***@", location)
+    """An address with *** for user and password, and for what parameters such as password= say; the rest as it is."""
+    location = re.sub(r"(?<=://)[^/\s]*@", "***@", location)
+    return re.sub(r"(?i)\b((?:pass(?:word|wd)?|pwd|token|secret|auth|key)=)[^&\s]+", r"\1***", location)
 
 
 def _name(value: str) -> str:

@@ -7,6 +7,7 @@
     │   ├── CameraLost      nobody: it is tried again until it is back
     │   └── CameraUnusable  the operator: trying again can't help       exit 66
     ├── EstimatorError      the service manager restarts the daemon     exit 70
+    ├── UnforeseenError     us: a fault in this program             exit 70
     └── SinkError           nobody: counted, the other sinks go on
 
 Each is handled once: where it is caught it is logged or passed on, never both.
@@ -87,6 +88,10 @@ class CameraUnusable(CameraError):
 
 class EstimatorError(EdgePoseError):
     """The pose estimator failed and could not be created anew."""
+
+
+class UnforeseenError(EdgePoseError):
+    """Something that nobody thought of. The service manager restarts the daemon; the traceback is in the log."""
 
 
 class SinkError(EdgePoseError):

@@ -40,7 +40,7 @@ def divert_native_output() -> None:
                 if text := line.strip():
                     _native.debug("%s", text)
 
-    # The one thread outside pipeline.py: it holds nothing and ends with the process.
+    # Not in pipeline.py: it is there before any pipeline, holds nothing and ends with the process.
     threading.Thread(target=forward, name="native-output", daemon=True).start()
 
 

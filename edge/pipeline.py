@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from edge.errors import CameraLost, CameraUnusable, EdgePoseError, EstimatorError, SinkError
+from edge.errors import CameraLost, CameraUnusable, EdgePoseError, SinkError, UnforeseenError
 from edge.interfaces import EndOfStream, FrameSource, PoseEstimator, Sink
 from edge.logs import FaultLog
 from edge.pacing import Backoff, Deadline
@@ -128,8 +128,9 @@ class Slot(Generic[T]):
 class Lane(Generic[T]):
     """A bounded queue in front of one sink, and the thread that empties it. When it is full the oldest item goes.
 
-    capacity is in the unit of `weigh`, items by default. A batch holds up to `batch` items; after the first one the
-    lane lingers up to `linger_s` for more, for sinks to which many at once are cheaper than one at a time.
+    capacity is in the unit of `weigh`, items by default; drops are counted in the unit of `count`, items by default. A
+    batch holds up to `batch` items; after the first one the lane lingers up to `linger_s` for more, or until it is half
+    full, for sinks to which many at once are cheaper than one at a time.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Lane(Generic[T]):
         *,
         capacity: int,
         weigh: Callable[[T], int] = lambda item: 1,
+        count: Callable[[T], int] = lambda item: 1,
         batch: int = 16,
         linger_s: float = 0.0,
     ) -> None:
@@ -148,11 +150,13 @@ class Lane(Generic[T]):
         self._stats = stats
         self._capacity = capacity
         self._weigh = weigh
+        self._count = count
         self._batch = batch
         self._linger_s = linger_s
         self._condition = threading.Condition()
         self._items: deque[tuple[T, int]] = deque()
         self._weight = 0
+        self._in_hand: Sequence[T] = ()
         self._deadline: Deadline | None = None
         self._faults = FaultLog(log)
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
@@ -162,19 +166,19 @@ class Lane(Generic[T]):
         weight = self._weigh(item)
         with self._condition:
             if self._deadline is not None:
-                self._stats.dropped(self.name, DropCause.STOPPED)
+                self._stats.dropped(self.name, DropCause.STOPPED, self._count(item))
                 return
             self._items.append((item, weight))
             self._weight += weight
             lost = 0
             while self._weight > self._capacity and len(self._items) > 1:
-                self._weight -= self._items.popleft()[1]
-                lost += 1
-            # Waking the thread for the first item and for a full batch is enough; in between it lingers.
-            if len(self._items) == 1 or len(self._items) >= self._batch:
+                oldest, its_weight = self._items.popleft()
+                self._weight -= its_weight
+                lost += self._count(oldest)
+            # Waking the thread for the first item and for enough of them is enough; in between it lingers.
+            if len(self._items) == 1 or self._has_enough():
                 self._condition.notify()
-        if lost:
-            self._stats.dropped(self.name, DropCause.LANE_FULL, lost)
+        self._stats.dropped(self.name, DropCause.LANE_FULL, lost)
 
     def start(self) -> None:
         self._thread.start()
@@ -191,11 +195,15 @@ class Lane(Generic[T]):
         self._thread.join(self._deadline.left_s() + 0.1)
         if self._thread.is_alive():
             with self._condition:
-                self._discard()
+                self._discard(*self._in_hand)
         return not self._thread.is_alive()
 
-    def _discard(self) -> None:
-        self._stats.dropped(self.name, DropCause.STOPPED, len(self._items))
+    def _has_enough(self) -> bool:
+        return len(self._items) >= self._batch or self._weight * 2 >= self._capacity
+
+    def _discard(self, *more: T) -> None:
+        lost = sum(map(self._count, more)) + sum(self._count(item) for item, _ in self._items)
+        self._stats.dropped(self.name, DropCause.STOPPED, lost)
         self._items.clear()
         self._weight = 0
 
@@ -205,9 +213,7 @@ class Lane(Generic[T]):
             if not self._items and self._deadline is None:
                 self._condition.wait(IDLE_S)
             if self._linger_s and self._items and self._deadline is None:
-                self._condition.wait_for(
-                    lambda: len(self._items) >= self._batch or self._deadline is not None, self._linger_s
-                )
+                self._condition.wait_for(lambda: self._has_enough() or self._deadline is not None, self._linger_s)
             if self._deadline is not None and (not self._items or not self._deadline.left_s()):
                 self._discard()
                 return None
@@ -216,11 +222,13 @@ class Lane(Generic[T]):
                 item, weight = self._items.popleft()
                 self._weight -= weight
                 batch.append(item)
+            self._in_hand = batch
             return batch
 
     def _run(self) -> None:
         while (batch := self._take()) is not None:
-            self._guarded(self._sink.write, batch, lost=len(batch))
+            self._guarded(self._sink.write, batch, lost=sum(map(self._count, batch)))
+            self._in_hand = ()
         assert self._deadline is not None, "a lane ends only after close"
         self._guarded(self._sink.close, self._deadline.left_s(), lost=0)
 
@@ -231,7 +239,7 @@ class Lane(Generic[T]):
         except SinkError as error:
             self._faults.failed("sink %s: %s", self.name, error)
             self._stats.dropped(self.name, DropCause.SINK_FAILED, lost)
-        except Exception:  # noqa: BLE001 - that is the point; the first of them is logged with its traceback
+        except BaseException:  # noqa: BLE001 - Rust's panics are no Exceptions; the first is logged with its traceback
             self._faults.failed("sink %s failed in a way nobody foresaw", self.name, exc_info=True)
             self._stats.dropped(self.name, DropCause.SINK_FAILED, lost)
         else:
@@ -293,9 +301,11 @@ class CameraPipeline:
             work()
         except EdgePoseError as error:
             self._fail(error)
-        except Exception as error:
-            log.exception("camera %s: failed in a way nobody foresaw", self.name)
-            self._fail(EstimatorError(f"camera {self.name}: {type(error).__name__}: {error}"))
+        except BaseException as error:  # whatever it is, it must not look like a clean end
+            log.debug("camera %s", self.name, exc_info=True)
+            self._fail(
+                UnforeseenError(f"camera {self.name}: {type(error).__name__}: {error}; see the log at level debug")
+            )
         finally:
             self._model_ready.set()
             if threading.current_thread() is self._inference:
@@ -353,7 +363,7 @@ class CameraPipeline:
                 started_ns = time.monotonic_ns()
                 try:
                     poses = estimator.estimate(frame)
-                except Exception:
+                except BaseException:
                     self._broken = True
                     self._lose(1)
                     raise
@@ -413,7 +423,8 @@ class Daemon:
         self.stop_signal.set()
         for camera in self.cameras:
             camera.interrupt()
-        stuck = [f"camera {camera.name}" for camera in self.cameras if not camera.join(Deadline(deadline.left_s() / 2))]
+        for_cameras = Deadline(STOP_DEADLINE_S / 2)
+        stuck = [f"camera {camera.name}" for camera in self.cameras if not camera.join(for_cameras)]
         for number, stage in enumerate(self._stages):
             share_s = deadline.left_s() / (len(self._stages) - number)
             for lane in stage:

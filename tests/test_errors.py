@@ -33,6 +33,7 @@ def test_every_error_ends_the_process_with_its_documented_code() -> None:
         "CameraUnusable": 66,
         "EstimatorError": 70,
         "SinkError": 70,
+        "UnforeseenError": 70,
     }
 
 

@@ -27,6 +27,9 @@ OPEN_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 3.0
 """A network stream that sends nothing for so long counts as lost."""
 
+# Unspecified, BT.470 BG and SMPTE 170M (ITU-T H.273, table 4): the latter two are BT.601.
+_BT601 = (2, 5, 6)
+
 _UNDECODABLE_MOST = 250
 """So many packets in a row that can't be decoded are no longer a disturbance."""
 
@@ -193,7 +196,9 @@ class StreamSource:
 
 
 def _i420(frame: VideoFrame) -> Picture | None:
-    """The decoder's own planes, which an encoder can take as they are; None in other formats and for odd sizes."""
-    if frame.format.name != "yuv420p" or frame.color_range == ColorRange.JPEG or frame.width % 2 or frame.height % 2:
+    """The decoder's own planes, which an encoder can take as they are; None where their colours mean something else
+    than BT.601's in limited range, in other formats and for odd sizes."""
+    usual = frame.color_range != ColorRange.JPEG and frame.colorspace in _BT601
+    if frame.format.name != "yuv420p" or not usual or frame.width % 2 or frame.height % 2:
         return None
     return Picture(np.ascontiguousarray(frame.to_ndarray()), PixelLayout.I420)

@@ -69,7 +69,10 @@ def _mosquitto(program: str, port: int) -> Iterator[None]:
         with config.open("a") as more:
             more.write("user root\n")
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen([program, "-c", str(config)], stdin=quiet, stdout=quiet, stderr=quiet)
+        # In a group of its own, Ctrl-C in the terminal does not reach it: it is to outlive the daemon.
+        process = subprocess.Popen(
+            [program, "-c", str(config)], stdin=quiet, stdout=quiet, stderr=quiet, process_group=0
+        )
         try:
             yield
         finally:

@@ -38,8 +38,9 @@ def local_viewer() -> Iterator[LocalViewer]:
         command = [str(program), "--serve-web", "--bind", "127.0.0.1", "--port", str(grpc_port)]
         command += ["--web-viewer-port", str(web_port), "--server-memory-limit", "512MB"]
         quiet = subprocess.DEVNULL
+        # In a group of its own, for the same reason as the broker.
         environment = {**os.environ, "XDG_CONFIG_HOME": scratch, "BROWSER": "true"}
-        process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment)
+        process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, process_group=0)
         try:
             wait_until_listening(grpc_port)
             wait_until_listening(web_port)

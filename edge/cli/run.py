@@ -37,9 +37,9 @@ def run(
         loaded = load(find_file(config), environment=os.environ, sets=sets or [])
         logs.divert_native_output()
         logs.setup(loaded.config.log_level)
-        stop = StopSignal()
-        stop_on_signals(stop)
         model = ensure_model(loaded.config)
+        stop = StopSignal()
+        stop_on_signals(stop)  # not before the model is there: until then there is nothing to end in order
         from edge.app import App  # imports OpenCV, which a wrong configuration need not wait for
 
         app = App(loaded.config, model, stop)

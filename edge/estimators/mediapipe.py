@@ -54,11 +54,13 @@ class MediaPipeEstimator:
 
     def estimate(self, frame: Frame) -> tuple[Pose, ...]:
         try:
-            return _poses(self._detect(frame))
+            result = self._detect(frame)
         except _GRAPH_ERRORS as error:
             # A graph that has failed once fails for ever, so one more try needs a new one. It begins without a
             # track, which costs accuracy for a frame or two.
             log.warning("camera %s: the pose graph failed at frame %d, making a new one: %s", *_failure(frame, error))
+        else:
+            return _poses(result)
         self._close()
         self._create()
         try:
@@ -101,10 +103,13 @@ class MediaPipeEstimator:
 
 
 def _poses(result: Any) -> tuple[Pose, ...]:
-    """A result's people as arrays of our own, for it frees its memory when it goes."""
+    """A result's people as arrays of our own, for it frees its memory when it goes; the best seen one first.
+
+    People with coordinates that are no numbers are left out.
+    """
     masks = result.segmentation_masks or [None] * len(result.pose_landmarks)
     people = zip(result.pose_landmarks, result.pose_world_landmarks, masks, strict=True)
-    return tuple(
+    poses = [
         Pose(
             skeleton=MEDIAPIPE_POSE,
             image_xyz=_xyz(landmarks),
@@ -113,7 +118,9 @@ def _poses(result: Any) -> tuple[Pose, ...]:
             mask=None if mask is None else _person_pixels(mask),
         )
         for landmarks, world, mask in people
-    )
+        if np.isfinite([*_xyz(landmarks), *_xyz(world)]).all()
+    ]
+    return tuple(sorted(poses, key=lambda pose: pose.score, reverse=True))
 
 
 def _xyz(landmarks: Any) -> Float32Array:
@@ -139,6 +146,8 @@ def _import_mediapipe() -> Any:
     # MediaPipe from 1.0 on reports its use to a Google host and has no option against it; without a route close()
     # even waits ten seconds. Its HTTP client obeys this variable, and nothing is at that port: the report fails.
     os.environ["https_proxy"] = _NOWHERE
+    for exception in ("no_proxy", "NO_PROXY"):
+        os.environ.pop(exception, None)
     import mediapipe  # noqa: PLC0415 - 1 s and 100 MB, and only where poses are estimated
 
     return mediapipe

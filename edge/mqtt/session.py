@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 20
 
+_STABLE_S = 10.0
+
 Version = Literal["auto", "5", "3.1.1"]
 
 _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
@@ -115,6 +117,7 @@ class Session:
         self._unacknowledged: set[int] = set()
         self._greeted = False
         self._known_version = False
+        self._online_s = 0.0
 
     @property
     def online(self) -> bool:
@@ -236,12 +239,13 @@ class Session:
     ) -> None:
         if not reason.is_failure:
             self._phase = _Phase.ONLINE
-            self._backoff.reset()
             self._faults.worked("broker %s:%d is back", self._host, self._port)
             log.info("connected to broker %s:%d with MQTT %s", self._host, self._port, self.protocol)
             self._greeted = True  # paho writes nothing from within its callbacks, so `service` goes on
-            self._known_version = True
+            self._known_version = self._known_version or self._version_5
+            self._online_s = time.monotonic()
         elif reason.value == _UNSUPPORTED_VERSION:
+            self._known_version = True
             self._lost(f"the broker does not speak MQTT {self.protocol}", other_version=True)
         else:
             self._lost(f"the broker refuses this client: {reason}; see mqtt.username and mqtt.password_file")
@@ -250,7 +254,7 @@ class Session:
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if self._phase is _Phase.ONLINE:
-            self._lost(f"connection lost ({reason})")
+            self._lost(f"connection lost ({reason})", other_version=not (self._known_version or self._version_5))
         elif self._phase is _Phase.GREETING:
             self._lost_unheard(f"connection closed before it was accepted ({reason})")
 
@@ -268,6 +272,8 @@ class Session:
         self._lost(why, other_version=not self._known_version)
 
     def _lost(self, why: str, *, other_version: bool = False) -> None:
+        if self._phase is _Phase.ONLINE and time.monotonic() - self._online_s > _STABLE_S:
+            self._backoff.reset()  # not on connecting: two devices of one name would throw each other out without end
         if other_version:
             self._candidates.reverse()
         wait_s = self._backoff.next_s()

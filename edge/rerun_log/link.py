@@ -99,8 +99,8 @@ class LinkSink:
         try:
             # connect_grpc can't say whether anybody is there; a stream that began without a peer is dead for ever.
             socket.create_connection(self._address, timeout=_PROBE_TIMEOUT_S).close()
-        except OSError as error:
-            self._lost(error.strerror or str(error))
+        except (OSError, UnicodeError) as error:  # the latter for names that no host can have
+            self._lost(getattr(error, "strerror", None) or str(error))
             return
         stream = self._stream = self._scene.new_stream()
         stream.connect_grpc(self._url)

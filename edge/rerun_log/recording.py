@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import rerun as rr
 
-from edge.errors import ConfigError, ConfigProblem, SinkError
+from edge.errors import ConfigError, ConfigProblem
 from edge.rerun_log.parcel import GroupGuard, Parcel
 from edge.rerun_log.scene import Scene
 from edge.stats import DropCause, Stats
@@ -19,12 +21,14 @@ log = logging.getLogger(__name__)
 _FLUSH_EVERY_S = 1.0
 """What a kill -9 may cost."""
 
+_FREE_FLOOR_BYTES = 50_000_000
+
 
 class RecordingSink:
     """Writes `<directory>/<recording id>.rrd`, readable at any time, also after a crash.
 
-    keep_mb: when all recordings in the directory together reach so much, recording ends and the rest is counted as
-    dropped. Nothing is deleted. Raises ConfigError when the directory can't be written.
+    keep_mb: when all recordings in the directory together reach so much, or the disk is nearly full, recording ends and
+    the rest is counted as dropped. Nothing is deleted. Raises ConfigError when the directory can't be written.
     """
 
     def __init__(self, directory: Path, *, keep_mb: int, scene: Scene, stats: Stats) -> None:
@@ -34,6 +38,7 @@ class RecordingSink:
         self._stats = stats
         self._guard = GroupGuard()
         self._next_flush_s = 0.0
+        self._ended_by = DropCause.SINK_FAILED
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self.path.touch(exist_ok=False)
@@ -48,7 +53,7 @@ class RecordingSink:
     def write(self, batch: Sequence[Parcel]) -> None:
         for parcel in batch:
             if self._stream is None:
-                self._stats.dropped("recording", DropCause.DISK_BUDGET, parcel.rows)
+                self._stats.dropped("recording", self._ended_by, parcel.rows)
             elif not self._guard.admits(parcel):
                 self._stats.dropped("recording", DropCause.BROKEN_GROUP, parcel.rows)
             else:
@@ -60,22 +65,34 @@ class RecordingSink:
 
     def close(self, timeout_s: float) -> None:
         if self._stream is not None:
-            self._end(self._stream)
+            self._stream.disconnect()  # writes the footer
+            self._stream = None
 
     def _flush(self, stream: rr.RecordingStream) -> None:
         try:
             stream.flush(timeout_sec=5.0)
         except RuntimeError as error:
-            raise SinkError(f"{self.path} can't be written: {error}") from None
-        used = sum(file.stat().st_size for file in self._directory.glob("*.rrd"))
+            # The SDK's writer has given up for good, though it goes on taking chunks.
+            self._end(stream, DropCause.SINK_FAILED, f"{self.path} can't be written: {error}")
+            return
+        used, free = self._used_bytes(), shutil.disk_usage(self._directory).free
         if used >= self._keep_bytes:
-            log.warning(
-                "recording ends: %s holds %.0f MB, as many as rerun.keep_mb allows; delete recordings or raise it",
-                self._directory,
-                used / 1e6,
-            )
-            self._end(stream)
+            reason = f"{self._directory} holds {used / 1e6:.0f} MB, as many as rerun.keep_mb allows"
+            self._end(stream, DropCause.DISK_BUDGET, f"{reason}; delete recordings or raise it, and start again")
+        elif free < _FREE_FLOOR_BYTES:
+            # While there is room for it: a file whose last chunk is torn can't be read.
+            reason = f"only {free / 1e6:.0f} MB are free for {self._directory}"
+            self._end(stream, DropCause.DISK_BUDGET, f"{reason}; make room, and start again")
 
-    def _end(self, stream: rr.RecordingStream) -> None:
-        stream.disconnect()  # writes the footer
+    def _used_bytes(self) -> int:
+        used = 0
+        for file in self._directory.glob("*.rrd"):
+            with contextlib.suppress(FileNotFoundError):  # somebody makes room
+                used += file.stat().st_size
+        return used
+
+    def _end(self, stream: rr.RecordingStream, cause: DropCause, why: str) -> None:
+        log.warning("recording ends: %s", why)
+        self._ended_by = cause
+        stream.disconnect()
         self._stream = None

@@ -64,7 +64,7 @@ class Scene:
 
     @property
     def application_id(self) -> str:
-        return f"edge-pose/{self.device}"
+        return f"edge-pose-{self.device}"  # Rerun replaces a name with a slash by one of its own
 
     @property
     def recording_id(self) -> str:

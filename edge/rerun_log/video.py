@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import rerun as rr
 from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace
 from rerun.chunk import Chunk
 
 from edge.rerun_log.parcel import Parcel
@@ -75,7 +76,9 @@ class VideoSink:
         packets: dict[str, list[VideoPacket]] = {}
         for frame in batch:
             encoder = self._encoders.setdefault(frame.camera, self._new_encoder())
-            packets.setdefault(frame.camera, []).extend(frame.packets or (encoder.encode(frame),))
+            packets.setdefault(frame.camera, []).extend(
+                (encoder.encode(frame),) if frame.packets is None else frame.packets
+            )
         for camera, of_camera in packets.items():
             for run in _split_at_keyframes(of_camera):
                 parcel = self._parcel(video_entity(camera), run)
@@ -130,6 +133,7 @@ def _x264(width_px: int, height_px: int) -> Any:
     context.width, context.height, context.pix_fmt = width_px, height_px, "yuv420p"
     context.framerate, context.time_base = Fraction(30, 1), Fraction(1, 30)
     context.max_b_frames = 0
+    context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG  # what both ways to I420 give
     context.gop_size = 10_000  # keyframes come by time, not by count: cameras' rates differ and change
     context.thread_count = 1
     context.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26", "forced-idr": "1"}

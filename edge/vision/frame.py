@@ -76,8 +76,8 @@ class Frame:
     monotonic_ns: the same instant on a clock that never steps; strictly increasing. Only differences mean something.
     rgb: what the estimator looks at.
     video: what people look at, where the camera gives a second stream or another layout; else None and `rgb` serves.
-    packets: what the camera's own encoder has finished since the frame before. An encoder lags, so a packet may show
-        an earlier frame; it carries that frame's seq and time.
+    packets: what the camera's own encoder has finished since the frame before, None where it has no encoder. An
+        encoder lags, so a packet may show an earlier frame; it carries that frame's seq and time.
 
     Frames own their memory: a source copies out of a driver's buffer before it gives the buffer back.
     """
@@ -88,7 +88,7 @@ class Frame:
     monotonic_ns: int
     rgb: Picture
     video: Picture | None = None
-    packets: tuple[VideoPacket, ...] = ()
+    packets: tuple[VideoPacket, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.layout is not PixelLayout.RGB:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import edge_pose
+from tests.cli.command import COMMAND, edge_pose
 from tests.rerun_log.reading import rows
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
@@ -37,6 +40,27 @@ def test_with_the_viewer_the_stream_goes_to_its_server_too(tmp_path: Path) -> No
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert re.search(r"viewer http://127\.0\.0\.1:\d+/\?url=rerun", demo.stdout)
     assert "rerun link" not in demo.stdout.split("dropped")[1].splitlines()[0]
+
+
+def test_ctrl_c_in_the_terminal_ends_it_well(tmp_path: Path) -> None:
+    command = [*COMMAND, "demo", "--seconds", "0", "--broker", "mosquitto", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "messages received" in line:
+                break
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to everything in the foreground
+        rest = demo.stdout.read()
+        assert demo.wait(timeout=10) == 0, rest
+    assert rest.splitlines()[-1].startswith("demo: OK")
+
+
+def test_settings_of_ones_own_and_of_the_shell_do_not_disturb_it(tmp_path: Path) -> None:
+    demo = edge_pose(
+        *("demo", "--seconds", "5", "--out", str(tmp_path), "--set", "mqtt.prefix=home/pose"),
+        EDGE_POSE__MQTT__URL="mqtt://127.0.0.1:9",
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
 
 
 def test_nobody_in_the_picture_is_a_failure_with_its_reason(tmp_path: Path) -> None:

@@ -275,13 +275,13 @@ def test_nothing_is_printed_about_secrets(tmp_path: Path) -> None:
     assert "topsecret" not in run.stderr + run.stdout
 
 
-def test_its_proxy_setting_keeps_mediapipe_from_reporting() -> None:
+def test_mediapipes_own_client_is_sent_nowhere_even_where_proxies_have_exceptions(model: Path) -> None:
     script = (
-        "import os; from edge.estimators.mediapipe import _import_mediapipe;"
-        "_import_mediapipe(); print(os.environ['https_proxy'])"
+        "import os, sys; from pathlib import Path; from edge.estimators.mediapipe import MediaPipeEstimator;"
+        "MediaPipeEstimator(Path(sys.argv[1])).__enter__();"
+        "names = ('https_proxy', 'no_proxy', 'NO_PROXY'); print({n: os.environ[n] for n in names if n in os.environ})"
     )
-    surroundings = {**os.environ, "https_proxy": "http://proxy.example:3128"}
-    seen = subprocess.run(
-        [COMMAND[0], "-c", script], check=True, capture_output=True, text=True, env=surroundings
-    ).stdout
-    assert seen.strip() == "http://127.0.0.1:9"
+    surroundings = {**os.environ, "https_proxy": "http://proxy.example:3128", "no_proxy": "*", "NO_PROXY": "*"}
+    command = [COMMAND[0], "-c", script, str(model)]
+    seen = subprocess.run(command, check=True, capture_output=True, text=True, env=surroundings).stdout
+    assert seen.strip() == "{'https_proxy': 'http://127.0.0.1:9'}"

@@ -7,6 +7,7 @@ import gc
 import json
 import shlex
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -114,7 +115,7 @@ def test_a_run_as_an_outside_subscriber_sees_it() -> None:
         landmarks = [json.loads(payload) for payload in outside.payloads(LANDMARKS)]
         assert [message["seq"] for message in landmarks] == list(range(20))
         assert [len(message["people"]) for message in landmarks] == [0, 1] * 10
-        assert [message["t"] for message in landmarks] == [frame(seq=seq).captured_ns for seq in range(20)]
+        assert [message["t_us"] for message in landmarks] == [frame(seq=seq).captured_ns // 1000 for seq in range(20)]
         assert len(outside.payloads(SUMMARY)) == 20
         assert json.loads(outside.payloads(INFO)[0])["skeleton"]["keypoints"] == list(MEDIAPIPE_POSE.keypoints)
     assert stats.sends() == {"mqtt landmarks": 20, "mqtt summary": 20}
@@ -217,6 +218,32 @@ def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1() -> None:
         assert sink._session.protocol == "3.1.1"
         sink.close(2.0)
     gc.collect()
+
+
+def test_a_broker_that_was_not_ready_is_spoken_to_in_5_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as booting:
+        port = booting.getsockname()[1]
+        sink = sink_to(f"mqtt://127.0.0.1:{port}")
+        booting.settimeout(0.01)
+
+        def closed_once() -> bool:
+            sink.write([])
+            with contextlib.suppress(TimeoutError):
+                booting.accept()[0].close()
+            return sink._session.protocol == "3.1.1"  # the next one to be tried
+
+        eventually(closed_once, 10)
+    for _ in range(2):  # whatever the first connection speaks, the second one speaks 5
+        with mosquitto(port=port):
+            connect(sink)
+
+        def offline() -> bool:
+            sink.write([])
+            return not sink.online
+
+        eventually(offline, 10)
+    assert sink._session.protocol == "5"
+    sink.close(0.1)
 
 
 def test_a_wrong_password_is_one_line_with_the_remedy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rerun.chunk import RrdReader
 
 from edge.errors import ConfigError
 from edge.rerun_log.parcel import Parcel
@@ -36,6 +37,14 @@ def test_everything_written_can_be_read_back(tmp_path: Path) -> None:
     assert rows(sink.path)[POINTS] == list(range(50))
     assert stats.sends() == {"recording rows": 50}
     assert not stats.drops()
+
+
+def test_it_belongs_to_the_devices_application_under_its_own_recording_id(tmp_path: Path) -> None:
+    sink = RecordingSink(tmp_path, keep_mb=10, scene=scene(), stats=Stats([]))
+    sink.close(5.0)
+    (entry,) = RrdReader(str(sink.path)).recordings()
+    assert entry.application_id == "edge-pose-bench"
+    assert entry.recording_id == "bench-20260101T000000Z-0000abcd"
 
 
 def test_a_copy_of_the_growing_file_is_readable_as_after_a_crash(tmp_path: Path) -> None:

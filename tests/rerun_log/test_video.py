@@ -123,6 +123,18 @@ def test_after_a_lost_parcel_nothing_passes_until_the_next_keyframe() -> None:
     assert not guard.admits(parcels[31])
 
 
+def test_a_camera_whose_encoder_lags_is_not_encoded_twice() -> None:
+    encoder = H264Encoder()
+    sources = frames(3)
+    packets = [encoder.encode(each) for each in sources]
+    lagging = [
+        Frame("front", each.seq, each.captured_ns, each.monotonic_ns, each.rgb, packets=tuple(packets[: each.seq][-1:]))
+        for each in sources
+    ]
+    (parcel,) = shipped([lagging])
+    assert column(parcel.chunks[0], "frame_idx") == [0, 1]
+
+
 def test_packets_of_a_camera_with_its_own_encoder_pass_untouched() -> None:
     encoder = H264Encoder()
     sources = frames(3)

@@ -56,31 +56,36 @@ def info(about: DeviceInfo) -> bytes:
 def landmarks(observation: Observation) -> bytes:
     """One frame, also one without people.
 
-    {"v", "seq", "t": capture time in ns since the epoch, "people": [{"id", "score", "image": K x [x, y, z, visibility],
-    "world": K x [x, y, z] in metres, absent where the estimator gives none}]}
+    {"v", "seq", "t_us": capture time, µs since the epoch, "people": [{"id", "score",
+    "image": K x [x, y, z, visibility], "world": K x [x, y, z] in metres, absent where the estimator gives none}]}
     """
     people = ",".join(_person_landmarks(person) for person in observation.people)
-    return _LANDMARKS_FRAME % (observation.seq, observation.captured_ns, people.encode())
+    return _LANDMARKS_FRAME % (observation.seq, _microseconds(observation), people.encode())
 
 
 def summary(observation: Observation) -> bytes:
     """What most subscribers want to know of a frame, in a few hundred bytes.
 
-    {"v", "seq", "t", "count", "people": [{"id", "score", "box": [left, top, right, bottom], "centre": [x, y],
+    {"v", "seq", "t_us", "count", "people": [{"id", "score", "box": [left, top, right, bottom], "centre": [x, y],
     "angles": {joint: degrees}}]}; box and centre as fractions of the picture; joints that aren't seen are absent.
     """
     return _compact(
         {
             "v": VERSION,
             "seq": observation.seq,
-            "t": observation.captured_ns,
+            "t_us": _microseconds(observation),
             "count": len(observation.people),
             "people": [_person_summary(person) for person in observation.people],
         }
     )
 
 
-_LANDMARKS_FRAME = b'{"v":1,"seq":%d,"t":%d,"people":[%s]}'
+_LANDMARKS_FRAME = b'{"v":1,"seq":%d,"t_us":%d,"people":[%s]}'
+
+
+def _microseconds(observation: Observation) -> int:
+    # JavaScript reads numbers as doubles, exact up to 2**53: nanoseconds since the epoch are beyond that.
+    return observation.captured_ns // 1000
 
 
 def _person_landmarks(person: Person) -> str:

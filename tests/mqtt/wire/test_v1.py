@@ -46,7 +46,7 @@ def test_landmarks_arrive_as_they_were_to_half_the_last_digit(poses: list[Pose],
 
     message = read(v1.landmarks(observation))
 
-    assert (message["v"], message["seq"], message["t"]) == (1, seq, observation.captured_ns)
+    assert (message["v"], message["seq"], message["t_us"]) == (1, seq, observation.captured_ns // 1000)
     assert [person["id"] for person in message["people"]] == list(range(1, len(poses) + 1))
     for sent, person in zip(poses, message["people"], strict=True):
         image = np.array(person["image"])
@@ -96,8 +96,8 @@ def test_a_frame_without_people_is_a_message_too() -> None:
     empty = observe(frame(seq=3), [])
     captured_ns = empty.captured_ns
 
-    assert read(v1.landmarks(empty)) == {"v": 1, "seq": 3, "t": captured_ns, "people": []}
-    assert read(v1.summary(empty)) == {"v": 1, "seq": 3, "t": captured_ns, "count": 0, "people": []}
+    assert read(v1.landmarks(empty)) == {"v": 1, "seq": 3, "t_us": captured_ns // 1000, "people": []}
+    assert read(v1.summary(empty)) == {"v": 1, "seq": 3, "t_us": captured_ns // 1000, "count": 0, "people": []}
 
 
 def test_messages_are_compact() -> None:
