@@ -25,7 +25,10 @@ _FREE_FLOOR_BYTES = 50_000_000
 
 
 class RecordingSink:
-    """Writes `<directory>/<recording id>.rrd`, readable at any time, also after a crash.
+    """Writes `<directory>/<recording id>.rrd`.
+
+    While it grows, and after a crash, its last message may be torn. Rerun's viewer and `rerun rrd` read it up to there;
+    the Python reader wants it mended first: `rerun rrd optimize FILE -o MENDED`.
 
     keep_mb: when all recordings in the directory together reach so much, or the disk is nearly full, recording ends and
     the rest is counted as dropped. Nothing is deleted. Raises ConfigError when the directory can't be written.
@@ -80,7 +83,7 @@ class RecordingSink:
             reason = f"{self._directory} holds {used / 1e6:.0f} MB, as many as rerun.keep_mb allows"
             self._end(stream, DropCause.DISK_BUDGET, f"{reason}; delete recordings or raise it, and start again")
         elif free < _FREE_FLOOR_BYTES:
-            # While there is room for it: a file whose last chunk is torn can't be read.
+            # While there is room for the last message and the footer.
             reason = f"only {free / 1e6:.0f} MB are free for {self._directory}"
             self._end(stream, DropCause.DISK_BUDGET, f"{reason}; make room, and start again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -14,8 +15,20 @@ from rerun.chunk import Chunk, RrdReader
 from edge.cli.local_broker import free_port
 
 
+PROGRAM = Path(rerun_cli.__file__).parent / "rerun"
+
+
 def chunks(recording: Path) -> list[Chunk]:
-    return [chunk for chunk in RrdReader(str(recording)).stream() if not str(chunk.entity_path).startswith("/__")]
+    """What a recording holds. One that grows, or was cut off by a crash, is mended first, as its owner would do it."""
+    try:
+        stream = RrdReader(str(recording)).stream()
+    except RuntimeError:  # its last message is torn
+        with tempfile.TemporaryDirectory() as scratch:
+            mended = Path(scratch) / "mended.rrd"
+            command = [str(PROGRAM), "rrd", "optimize", str(recording), "-o", str(mended)]
+            subprocess.run(command, check=True, capture_output=True, timeout=30)
+            return chunks(mended)
+    return [chunk for chunk in stream if not str(chunk.entity_path).startswith("/__")]
 
 
 def rows(recording: Path) -> dict[str, list[int]]:
@@ -48,11 +61,10 @@ def received(url: str, into: Path, *, expect: dict[str, int], timeout_s: float =
 
     Whatever has arrived when the time is over is returned too, for the test to judge.
     """
-    program = Path(rerun_cli.__file__).parent / "rerun"
     end_s = time.monotonic() + timeout_s
     while True:
         into.unlink(missing_ok=True)
-        command = [str(program), "--bind", "127.0.0.1", "--port", str(free_port()), url, "--save", str(into)]
+        command = [str(PROGRAM), "--bind", "127.0.0.1", "--port", str(free_port()), url, "--save", str(into)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as viewer:
             # It never ends by itself; what it has received after a moment is what the server had.
             try:

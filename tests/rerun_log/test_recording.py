@@ -56,6 +56,18 @@ def test_a_copy_of_the_growing_file_is_readable_as_after_a_crash(tmp_path: Path)
     sink.close(5.0)
 
 
+def test_a_recording_with_a_torn_end_can_be_mended(tmp_path: Path) -> None:
+    sink = RecordingSink(tmp_path, keep_mb=10, scene=scene(), stats=Stats([]))
+    for seq in range(20):
+        sink.write([parcel(seq)])
+    sink.close(5.0)
+    torn = tmp_path / "torn.rrd"
+    torn.write_bytes(sink.path.read_bytes()[: sink.path.stat().st_size // 2])
+    found = sorted(rows(torn)[POINTS])
+    assert 0 < len(found) < 20
+    assert found == list(range(len(found)))
+
+
 def test_recording_ends_when_the_directory_is_full_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
