@@ -14,7 +14,6 @@ from rerun.chunk import Chunk, RrdReader
 
 from edge.cli.local_broker import free_port
 
-
 PROGRAM = Path(rerun_cli.__file__).parent / "rerun"
 
 
