@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -90,8 +91,11 @@ def test_after_a_restart_the_server_is_told_everything_again_beginning_with_a_ke
     assert drops["rerun link", DropCause.BROKEN_GROUP] == 20
 
 
-FROZEN = """
-import os, sys, time
+class Child:
+    """A process with a link of its own, for with a frozen server a process can't end like others."""
+
+    PROLOGUE = """
+import os, sys
 from edge.rerun_log.link import LinkSink
 from edge.stats import Stats
 from tests.rerun_log.scenes import scene
@@ -102,42 +106,57 @@ sink = LinkSink(sys.argv[1], scene=scene(), stats=stats)
 sink.write([parcel(0)])
 print("online", flush=True)
 sys.stdin.readline()
+"""
+
+    def __init__(self, script: str, url: str) -> None:
+        command = [sys.executable, "-c", self.PROLOGUE + script, url]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.hears() == "online"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def hears(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def goes_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+def test_a_frozen_server_holds_up_nothing_and_gets_the_rest_when_it_wakes(tmp_path: Path) -> None:
+    script = """
 seq = 1
 while not sink.stuck:
     sink.write([parcel(seq + n) for n in range(16)])
     seq += 16
-print("stuck", flush=True)
 for _ in range(8):
     sink.write([parcel(seq)])
     seq += 1
-print("dropped", sum(stats.drops().values()), flush=True)
+print(sum(stats.drops().values()), flush=True)
 sys.stdin.readline()
 while sink.stuck:
     sink.write([])
 sink.write([parcel(seq)])
 sink.close(2.0)
-print("last", seq, flush=True)
+print(seq, flush=True)
 """
-
-
-def test_a_frozen_server_holds_up_nothing_and_gets_the_rest_when_it_wakes(tmp_path: Path) -> None:
     with rerun_server() as server:
-        command = [sys.executable, "-c", FROZEN, server.url]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stdout.readline() == "online\n"
+        with Child(script, server.url) as child:
             server.process.send_signal(signal.SIGSTOP)
-            child.stdin.write("frozen\n")
-            child.stdin.flush()
-            assert child.stdout.readline() == "stuck\n"
-            dropped = int(child.stdout.readline().removeprefix("dropped "))
+            child.goes_on()
+            dropped = int(child.hears())
             assert dropped >= 8
             server.process.send_signal(signal.SIGCONT)
-            child.stdin.write("awake\n")
-            child.stdin.flush()
-            last = int(child.stdout.readline().removeprefix("last "))
-            assert child.wait(timeout=10) == 0
+            child.goes_on()
+            last = int(child.hears())
+            assert child.process.wait(timeout=10) == 0
         found = received(server.url, tmp_path / "seen.rrd", expect={POINTS: last + 1 - dropped})
     assert len(found[POINTS]) == last + 1 - dropped
     assert found[POINTS][-1] == last
@@ -145,32 +164,16 @@ def test_a_frozen_server_holds_up_nothing_and_gets_the_rest_when_it_wakes(tmp_pa
 
 def test_closing_beside_a_frozen_server_ends_in_time() -> None:
     script = """
-import os, sys, time
-from edge.rerun_log.link import LinkSink
-from edge.stats import Stats
-from tests.rerun_log.scenes import scene
-from tests.rerun_log.test_link import parcel
-
-sink = LinkSink(sys.argv[1], scene=scene(), stats=Stats([]))
-sink.write([parcel(0)])
-print("online", flush=True)
-sys.stdin.readline()
 sink.write([parcel(seq) for seq in range(1, 600)])
 sink.close(1.0)
 print("closed", flush=True)
 os._exit(0)
 """
-    with rerun_server() as server:
-        command = [sys.executable, "-c", script, server.url]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stdout.readline() == "online\n"
-            server.process.send_signal(signal.SIGSTOP)
-            child.stdin.write("frozen\n")
-            child.stdin.flush()
-            assert child.stdout.readline() == "closed\n"
-            assert child.wait(timeout=5) == 0
+    with rerun_server() as server, Child(script, server.url) as child:
+        server.process.send_signal(signal.SIGSTOP)
+        child.goes_on()
+        assert child.hears() == "closed"
+        assert child.process.wait(timeout=5) == 0
 
 
 def test_waiting_for_an_absent_server_backs_off(caplog: pytest.LogCaptureFixture) -> None:
