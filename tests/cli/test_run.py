@@ -116,7 +116,7 @@ def test_two_cameras_in_one_daemon(broker: Server, tmp_path: Path) -> None:
         settings = run_settings(device="hall", mqtt__url=broker.url, mqtt__landmarks_hz="unlimited")
         settings += ["--set", "camera.drawn.source=synthetic", "--set", "camera.drawn.fps=5"]
         settings += ["--set", f"rerun.record_dir={tmp_path}"]
-        assert edge_pose("run", *settings, "--seconds", "8").returncode == 0
+        assert edge_pose("run", *settings, "--seconds", "14").returncode == 0
         eventually(lambda: b"stopped" in outside.payloads(f"{PREFIX}/state"), 5)
         assert [message["seq"] for message in landmarks(outside)] == list(range(60))
         drawn = landmarks(outside, "drawn")
