@@ -1,4 +1,4 @@
-"""Every thread, every queue and the one way to stop.
+"""The threads that work, their queues and the one way to stop.
 
     source --capture thread--+--> lanes of Frame (video)
                              |
