@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import edge
+from edge import preflight
 from edge.config import CameraConfig, Config, MqttConfig, Rate
 from edge.device import board
-from edge.errors import ConfigError, ConfigProblem
-from edge.estimators import models
 from edge.estimators.mediapipe import MediaPipeEstimator
+from edge.estimators.models.store import Model
 from edge.interfaces import FrameSource
 from edge.pipeline import CameraPipeline, Daemon, Lane, StopSignal
 from edge.stats import Stats
@@ -24,6 +24,7 @@ from edge.vision.frame import Frame
 from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
+    from edge.mqtt.session import Credentials
     from edge.mqtt.wire.v1 import DeviceInfo
     from edge.rerun_log.parcel import Parcel
 
@@ -40,17 +41,13 @@ _RERUN_LINGER_S = 0.1
 class App:
     """A daemon ready to start, and what is worth knowing about it."""
 
-    def __init__(self, config: Config, model: models.Model, stop: StopSignal) -> None:
+    def __init__(self, config: Config, model: Model, stop: StopSignal) -> None:
         """Wire everything. Raises ConfigError for what only shows now, such as a directory that can't be written."""
         _use_few_threads()
         self.config = config
         self.session = new_session_id()
         self.stats = Stats(list(config.camera))
         self.recording: Path | None = None
-        problems = [problem for name, camera in config.camera.items() for problem in _missing_file(name, camera)]
-        if problems:
-            raise ConfigError(problems)
-
         observers: list[Lane[Observation]] = []
         video: list[Lane[Frame]] = []
         outputs: list[Lane[Any]] = []
@@ -68,7 +65,7 @@ class App:
             self.daemon.cameras.append(
                 CameraPipeline(
                     name,
-                    _source(name, camera),
+                    frame_source(name, camera),
                     MediaPipeEstimator(
                         model.path, max_people=config.pose.max_people, segmentation=config.pose.segmentation
                     ),
@@ -81,8 +78,7 @@ class App:
                 )
             )
 
-    def _mqtt_lane(self, model: models.Model) -> Lane[Observation]:
-        from edge.mqtt.session import Credentials
+    def _mqtt_lane(self, model: Model) -> Lane[Observation]:
         from edge.mqtt.sink import MqttSink
         from edge.mqtt.topics import Topics
 
@@ -90,7 +86,7 @@ class App:
         sink = MqttSink(
             mqtt.url,
             topics=Topics(mqtt.prefix, self.config.device),
-            credentials=Credentials(mqtt.username, _password(mqtt), mqtt.ca_file),
+            credentials=mqtt_credentials(mqtt),
             info=self._info(model),
             version=mqtt.version,
             landmarks_hz=_hz(mqtt.landmarks_hz),
@@ -99,7 +95,7 @@ class App:
         )
         return Lane("mqtt", sink, self.stats, capacity=_OBSERVATIONS)
 
-    def _rerun_outputs(self, model: models.Model) -> list[Lane[Parcel]]:
+    def _rerun_outputs(self, model: Model) -> list[Lane[Parcel]]:
         from edge.rerun_log.link import LinkSink
         from edge.rerun_log.recording import RecordingSink
         from edge.rerun_log.scene import Scene
@@ -159,7 +155,7 @@ class App:
         assert codec != "off", "no lane for no video"
         return Lane("rerun video", VideoSink(codec, offers), self.stats, capacity=_FRAMES, linger_s=_RERUN_LINGER_S)
 
-    def _info(self, model: models.Model) -> DeviceInfo:
+    def _info(self, model: Model) -> DeviceInfo:
         from edge.mqtt.wire.v1 import DeviceInfo
 
         return DeviceInfo(
@@ -170,7 +166,7 @@ class App:
             model=model.name,
             model_sha256=model.sha256,
             skeleton=MediaPipeEstimator.skeleton,
-            cameras={name: {"source": _kind_of_source(camera.source)} for name, camera in self.config.camera.items()},
+            cameras={name: {"source": camera.kind} for name, camera in self.config.camera.items()},
         )
 
 
@@ -195,17 +191,9 @@ def _use_few_threads() -> None:
     cv2.setNumThreads(1)
 
 
-def _missing_file(name: str, camera: CameraConfig) -> list[ConfigProblem]:
-    from edge.cameras.stream import is_network_address
-
-    if camera.source == "synthetic" or is_network_address(camera.source) or Path(camera.source).is_file():
-        return []
-    expected = "no such file; give the path of a video file, an rtsp:// address, or synthetic"
-    return [ConfigProblem("config", f"camera.{name}.source", repr(camera.source), expected)]
-
-
-def _source(name: str, camera: CameraConfig) -> FrameSource:
-    if camera.source == "synthetic":
+def frame_source(name: str, camera: CameraConfig) -> FrameSource:
+    """The camera `name` as configured, not opened yet."""
+    if camera.kind == "synthetic":
         from edge.cameras.synthetic import SyntheticSource
 
         return SyntheticSource(
@@ -216,21 +204,12 @@ def _source(name: str, camera: CameraConfig) -> FrameSource:
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
 
 
-def _kind_of_source(source: str) -> str:
-    """What anybody may know of a source: its kind. Addresses and paths stay here, for they may hold secrets."""
-    from edge.cameras.stream import is_network_address
+def mqtt_credentials(mqtt: MqttConfig) -> Credentials:
+    """What the broker is shown and what it has to show."""
+    from edge.mqtt.session import Credentials
 
-    return source.partition("://")[0] if is_network_address(source) else source if source == "synthetic" else "file"
-
-
-def _password(mqtt: MqttConfig) -> str:
-    if mqtt.password_file is None:
-        return ""
-    try:
-        return mqtt.password_file.read_text().split("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        problem = f"can't be read: {getattr(error, 'strerror', None) or error}"
-        raise ConfigError([ConfigProblem("config", "mqtt.password_file", str(mqtt.password_file), problem)]) from None
+    password = "" if mqtt.password_file is None else preflight.password(mqtt.password_file)
+    return Credentials(mqtt.username, password, mqtt.ca_file)
 
 
 def _hz(rate: Rate) -> float | None:

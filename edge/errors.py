@@ -2,6 +2,7 @@
 
     EdgePoseError
     ├── ConfigError         the operator edits the configuration        exit 78
+    ├── BoardError          the operator installs what this board can run  exit 78
     ├── ModelError          the operator provides the model file        exit 69
     ├── CameraError
     │   ├── CameraLost      nobody: it is tried again until it is back
@@ -64,6 +65,12 @@ class ConfigError(EdgePoseError):
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class BoardError(EdgePoseError):
+    """What is installed can't run on this machine, however often it is started."""
+
+    exit_code = ExitCode.CONFIG
 
 
 class ModelError(EdgePoseError):

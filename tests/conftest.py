@@ -53,6 +53,7 @@ def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None
 @pytest.fixture(scope="session")
 def model() -> Path:
     """The `full` model, fetched by the way a user's is when it is not here yet."""
-    from edge.estimators import models
+    from edge.estimators.models.store import ModelStore
 
-    return models.ensure("full", Path(os.environ.get("EDGE_POSE_TEST_MODELS") or models.default_dir())).path
+    kept = os.environ.get("EDGE_POSE_TEST_MODELS")
+    return ModelStore(Path(kept) if kept else None).ensure("full").path

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.cli.local_broker import free_port, wait_until_listening
+from edge.cli.local_server import free_port, wait_until_listening
+from edge.cli.local_viewer import rerun_program, without_analytics
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,11 @@ def mosquitto(*, port: int | None = None, settings: str = "") -> Iterator[Server
 
 @contextlib.contextmanager
 def rerun_server(*, port: int | None = None) -> Iterator[Server]:
-    """The real binary, not the Python wrapper on the PATH: signals to that would not reach the server."""
-    import rerun_cli
-
-    program = Path(rerun_cli.__file__).parent / "rerun"
+    """A server that devices push to and viewers read from, as on a hub."""
     port = port or free_port()
     with tempfile.TemporaryDirectory() as scratch:
-        settings = Path(scratch) / "rerun" / "analytics.json"
-        settings.parent.mkdir()
-        settings.write_text('{"analytics_enabled":false,"analytics_id":"","metadata":{}}')
-        command = [str(program), "--serve-grpc", "--bind", "127.0.0.1", "--port", str(port)]
+        command = [str(rerun_program()), "--serve-grpc", "--bind", "127.0.0.1", "--port", str(port)]
         command += ["--memory-limit", "500MB", "--server-memory-limit", "500MB"]
         url = f"rerun+http://127.0.0.1:{port}/proxy"
-        with _running(command, port, url, XDG_CONFIG_HOME=scratch) as server:
+        with _running(command, port, url, **without_analytics(Path(scratch))) as server:
             yield server

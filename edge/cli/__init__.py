@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edge import __version__
-from edge.cli import check, demo, run
+from edge.cli import check, demo, models, run
 
 app = typer.Typer(
     name="edge-pose",
@@ -38,6 +38,7 @@ def _all_commands(
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ import os
 
 import typer
 
+from edge import preflight
 from edge.cli.options import ConfigFile, Sets, reported_errors
-from edge.config import find_file, load, without_credentials
+from edge.config import without_credentials
+from edge.config_layers import find_file, load
 
 
 def check(config: ConfigFile = None, sets: Sets = None) -> None:
@@ -18,6 +20,7 @@ def check(config: ConfigFile = None, sets: Sets = None) -> None:
     with reported_errors():
         file = find_file(config)
         loaded = load(file, environment=os.environ, sets=sets or [])
+        preflight.require(loaded)
         rows = [(key, _shown(value), origin) for key, value, origin in loaded.effective()]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         for key, value, origin in rows:

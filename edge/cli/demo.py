@@ -21,12 +21,12 @@ from rich.live import Live
 from rich.table import Table
 
 import edge
-from edge import logs
+from edge import logs, preflight
 from edge.cli.local_broker import BrokerKind, LocalBroker, local_broker
 from edge.cli.local_viewer import local_viewer
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import Sets, leave, reported_errors, stop_on_signals
-from edge.config import load
+from edge.config_layers import load
 from edge.errors import ExitCode
 from edge.pacing import Deadline
 from edge.pipeline import StopSignal
@@ -34,6 +34,7 @@ from edge.stats import DropCause
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
 
+_OPTIONS = "demo's options"
 _REFRESH_S = 0.25
 _LINE_EVERY_S = 5.0
 
@@ -69,7 +70,9 @@ def demo(
             "rerun": {"record_dir": str(out)},
         }
         settings = [*(sets or [])]
-        model = ensure_model(load(None, environment=os.environ, sets=settings, base=base).config)
+        loaded = load(None, environment=os.environ, sets=settings, base=base, base_origin=_OPTIONS)
+        preflight.require(loaded)
+        model = ensure_model(loaded.config)
         stop = StopSignal()
         stop_on_signals(stop)
         console.print(f"[green]✓[/] model {model.name}, sha256 {model.sha256[:12]}…, {model.path}")
@@ -81,7 +84,7 @@ def demo(
             base["rerun"]["url"] = web.push
             console.print(f"[green]✓[/] viewer {web.page}")
             webbrowser.open(web.page)
-        loaded = load(None, environment=os.environ, sets=settings, base=base)
+        loaded = load(None, environment=os.environ, sets=settings, base=base, base_origin=_OPTIONS)
 
         from edge.app import App
 
@@ -202,7 +205,7 @@ def _conclude(app: Any, mailbox: _Mailbox, console: Console) -> bool:
     console.print(f"  dropped    {drops or 'nothing'}")
     if mailbox.example:
         topic, payload = mailbox.example
-        console.print(f"  example    {topic}\n             {payload.decode()[:240]}")
+        console.print(f"  example    {topic}\n{payload.decode()}")
     if app.recording:
         megabytes = app.recording.stat().st_size / 1e6
         console.print(f"  recording  {app.recording}, {megabytes:.1f} MB")

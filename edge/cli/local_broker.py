@@ -7,17 +7,15 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+from edge.cli.local_server import free_port, local_server, wait_until_listening
 from edge.errors import SinkError
 
 _START_TIMEOUT_S = 10.0
@@ -55,7 +53,6 @@ def local_broker(kind: BrokerKind) -> Iterator[LocalBroker]:
         mosquitto = None
     port = free_port()
     with _mosquitto(mosquitto, port) if mosquitto else _amqtt(port):
-        wait_until_listening(port)
         yield LocalBroker(port, "mosquitto", "auto") if mosquitto else LocalBroker(port, "amqtt, built in", "3.1.1")
 
 
@@ -68,20 +65,8 @@ def _mosquitto(program: str, port: int) -> Iterator[None]:
         # the scratch directory.
         with config.open("a") as more:
             more.write("user root\n")
-        quiet = subprocess.DEVNULL
-        # In a group of its own, Ctrl-C in the terminal does not reach it: it is to outlive the daemon.
-        process = subprocess.Popen(
-            [program, "-c", str(config)], stdin=quiet, stdout=quiet, stderr=quiet, process_group=0
-        )
-        try:
+        with local_server([program, "-c", str(config)], port, environment=os.environ):
             yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 @contextlib.contextmanager
@@ -103,25 +88,9 @@ def _amqtt(port: int) -> Iterator[None]:
 
     broker = asyncio.run_coroutine_threadsafe(start(), loop).result(_START_TIMEOUT_S)
     try:
+        wait_until_listening(port)
         yield
     finally:
         with contextlib.suppress(Exception):  # it is thrown away; how its sessions feel about that does not matter
             asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(2)
         loop.call_soon_threadsafe(loop.stop)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_listening(port: int) -> None:
-    """Raises SinkError when nobody accepts connections on the loopback interface's `port` after a while."""
-    end_s = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < end_s:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
-            return
-        time.sleep(0.05)
-    raise SinkError(f"nothing listens on 127.0.0.1:{port} after {_START_TIMEOUT_S:g} s")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from edge.cli.local_broker import free_port, wait_until_listening
+from edge.cli.local_server import free_port, local_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +25,34 @@ class LocalViewer:
 @contextlib.contextmanager
 def local_viewer() -> Iterator[LocalViewer]:
     """A gRPC server and the viewer's web page, both on the loopback interface only, with Rerun's telemetry off."""
-    import rerun_cli
-
-    # `rerun` on the PATH is a Python wrapper; a signal to it leaves the real server alive.
-    program = Path(str(rerun_cli.__file__)).parent / "rerun"
     grpc_port, web_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="edge-pose-viewer-") as scratch:
-        settings = Path(scratch) / "rerun" / "analytics.json"
-        settings.parent.mkdir()
-        settings.write_text(json.dumps({"analytics_enabled": False, "analytics_id": "", "metadata": {}}))
-        command = [str(program), "--serve-web", "--bind", "127.0.0.1", "--port", str(grpc_port)]
+        command = [str(rerun_program()), "--serve-web", "--bind", "127.0.0.1", "--port", str(grpc_port)]
         command += ["--web-viewer-port", str(web_port), "--server-memory-limit", "512MB"]
-        quiet = subprocess.DEVNULL
-        # In a group of its own, for the same reason as the broker.
-        environment = {**os.environ, "XDG_CONFIG_HOME": scratch, "BROWSER": "true"}
-        process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, process_group=0)
-        try:
-            wait_until_listening(grpc_port)
-            wait_until_listening(web_port)
+        environment = {**os.environ, **without_analytics(Path(scratch)), "BROWSER": "true"}
+        with local_server(command, grpc_port, web_port, environment=environment):
             push = f"rerun+http://127.0.0.1:{grpc_port}/proxy"
             yield LocalViewer(push=push, page=f"http://127.0.0.1:{web_port}/?url={quote(push, safe='')}")
-        finally:
-            process.kill()
-            process.wait()
+
+
+def rerun_program() -> Path:
+    """Rerun's own binary: `rerun` on the PATH is a Python wrapper, and a signal to it leaves the real server alive."""
+    import rerun_cli
+
+    return Path(str(rerun_cli.__file__)).parent / "rerun"
+
+
+def without_analytics(scratch: Path) -> dict[str, str]:
+    """Variables of the environment for a `rerun` that reports to nobody and keeps its settings in `scratch`."""
+    settings = scratch / "rerun" / "analytics.json"
+    settings.parent.mkdir()
+    # Without the two paths Rerun 0.41 takes the file for damaged, and writes a new one that allows everything.
+    content = {
+        "analytics_enabled": False,
+        "analytics_id": "",
+        "config_file_path": str(settings),
+        "data_dir_path": str(scratch / "data"),
+        "metadata": {},
+    }
+    settings.write_text(json.dumps(content))
+    return {"XDG_CONFIG_HOME": str(scratch), "XDG_DATA_HOME": str(scratch)}

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from edge import logs
+from edge import logs, preflight
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import ConfigFile, Sets, leave, reported_errors, stop_on_signals
-from edge.config import find_file, load
+from edge.config_layers import find_file, load
 from edge.errors import ExitCode
 from edge.pacing import Deadline
 from edge.pipeline import Daemon, StopSignal
@@ -35,6 +35,7 @@ def run(
     """
     with reported_errors():
         loaded = load(find_file(config), environment=os.environ, sets=sets or [])
+        preflight.require(loaded)
         logs.divert_native_output()
         logs.setup(loaded.config.log_level)
         model = ensure_model(loaded.config)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from edge.errors import EstimatorError
+from edge.errors import BoardError, EstimatorError
+from edge.estimators.cpu import missing_features
 from edge.vision.frame import Frame, UInt8Array
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
@@ -43,6 +45,7 @@ class MediaPipeEstimator:
         self._last_timestamp_ms = -1
 
     def __enter__(self) -> Self:
+        """Raises BoardError where the processor or the system can't run MediaPipe."""
         self._mediapipe = _import_mediapipe()
         self._create()
         return self
@@ -80,7 +83,10 @@ class MediaPipeEstimator:
         try:
             self._landmarker = tasks.vision.PoseLandmarker.create_from_options(options)
         except _GRAPH_ERRORS as error:
-            raise EstimatorError(f"model {self._model}: MediaPipe can't load it ({_first_line(error)})") from None
+            reason = _first_line(error)
+            if "shared object file" in reason:  # the dynamic linker, with the name of what it did not find
+                raise BoardError(f"MediaPipe can't start: {reason}; apt install libegl1 libgles2") from None
+            raise EstimatorError(f"model {self._model}: MediaPipe can't load it ({reason})") from None
 
     def _close(self) -> None:
         landmarker, self._landmarker = self._landmarker, None
@@ -143,11 +149,16 @@ def _first_line(error: Exception) -> str:
 
 
 def _import_mediapipe() -> Any:
+    if missing := missing_features():
+        # Without this its library would end the process with SIGABRT.
+        features = ", ".join(sorted(missing))
+        raise BoardError(f"this processor has no {features}; MediaPipe {version('mediapipe')} needs ARMv8.2 or x86-64")
     # MediaPipe from 1.0 on reports its use to a Google host and has no option against it; without a route close()
     # even waits ten seconds. Its HTTP client obeys this variable, and nothing is at that port: the report fails.
-    os.environ["https_proxy"] = _NOWHERE
+    # putenv tells native code only; os.environ, and with it whatever this program itself fetches, stays as it is.
+    os.putenv("https_proxy", _NOWHERE)
     for exception in ("no_proxy", "NO_PROXY"):
-        os.environ.pop(exception, None)
+        os.unsetenv(exception)
     import mediapipe  # noqa: PLC0415 - 1 s and 100 MB, and only where poses are estimated
 
     return mediapipe

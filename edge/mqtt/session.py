@@ -89,11 +89,12 @@ class Session:
         client_id: str,
         version: Version,
         credentials: Credentials,
-        will: Message,
+        will: Message | None,
         on_online: Callable[[], None],
     ) -> None:
         """url: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]. version: "auto" is 5, or 3.1.1 with a broker that does not
-        answer 5. on_online: called after each connect, from `service`.
+        answer 5. will: what the broker says when this client vanishes; None: nothing. on_online: called after each
+        connect, from `service`.
 
         Raises ConfigError when the CA file can't be used.
         """
@@ -118,10 +119,16 @@ class Session:
         self._greeted = False
         self._known_version = False
         self._online_s = 0.0
+        self._trouble = ""
 
     @property
     def online(self) -> bool:
         return self._phase is _Phase.ONLINE
+
+    @property
+    def trouble(self) -> str:
+        """Why the last attempt to connect failed or the connection was lost; empty before the first time."""
+        return self._trouble
 
     @property
     def protocol(self) -> str:
@@ -175,11 +182,12 @@ class Session:
             self._unacknowledged.add(sent.mid)
         return Delivery.TAKEN
 
-    def close(self, last: Message, timeout_s: float) -> None:
+    def close(self, last: Message | None, timeout_s: float) -> None:
         """Publish `last`, see it acknowledged if the broker is quick enough, and say goodbye."""
         deadline = Deadline(timeout_s)
         if self._phase is _Phase.ONLINE:
-            self.publish(last)
+            if last is not None:
+                self.publish(last)
             while self._phase is _Phase.ONLINE and self._unacknowledged and deadline.left_s():
                 self._exchange(wait_s=min(0.05, deadline.left_s()))
             if self._unacknowledged:
@@ -192,7 +200,8 @@ class Session:
     def _new_client(self) -> paho.Client:
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._candidates[0])
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
         if self._credentials.username:
             client.username_pw_set(self._credentials.username, self._credentials.password or None)
         if self._tls is not None:
@@ -212,7 +221,7 @@ class Session:
                 client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong here is why there is no connection
                 # Only its text: its traceback would keep the socket open.
-                self._connect_error = str(error) or type(error).__name__
+                self._connect_error = _why_not_connected(error)
 
         self._connector = threading.Thread(target=connect, name="mqtt-connect", daemon=True)
         self._phase = _Phase.CONNECTING
@@ -277,6 +286,7 @@ class Session:
         if other_version:
             self._candidates.reverse()
         wait_s = self._backoff.next_s()
+        self._trouble = why
         self._phase = _Phase.WAITING
         self._next_attempt_s = time.monotonic() + wait_s
         self._unacknowledged.clear()
@@ -294,6 +304,19 @@ def _publish_properties(expiry_s: int | None, content_type: str) -> Properties:
         properties.ContentType = content_type
         properties.UserProperty = ("v", "1")
     return properties  # type: ignore[no-any-return] # paho's Properties sets its attributes dynamically
+
+
+def _why_not_connected(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError(verify_message=str(reason)):
+            return f"its certificate is refused ({reason.rstrip('.')}); see mqtt.ca_file and the name in mqtt.url"
+        case ssl.SSLError():
+            reason = (error.reason or str(error)).lower().replace("_", " ")
+            return f"no TLS with what is there ({reason}); see mqtt.url, mqtt:// is without TLS"
+        case OSError(strerror=str(reason)) if reason:
+            return reason
+        case _:
+            return str(error) or type(error).__name__
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -14,14 +14,14 @@ import cv2
 import mediapipe as mp
 
 import edge
-from edge.estimators import models
+from edge.estimators.models.store import ModelStore
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
 
 
 def main() -> None:
     vision = mp.tasks.vision
-    base = mp.tasks.BaseOptions(model_asset_path=str(models.ensure("full", models.default_dir()).path))
+    base = mp.tasks.BaseOptions(model_asset_path=str(ModelStore().ensure("full").path))
     options = vision.PoseLandmarkerOptions(
         base_options=base, running_mode=vision.RunningMode.VIDEO, output_segmentation_masks=True
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge
-from edge.cli.local_broker import free_port
+from edge.cli.local_server import free_port
 from tests.servers import mosquitto, rerun_server
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"

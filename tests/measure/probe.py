@@ -14,8 +14,8 @@ from pathlib import Path
 from edge import logs
 from edge.app import App
 from edge.cli.options import leave, stop_on_signals
-from edge.config import load
-from edge.estimators import models
+from edge.config_layers import load
+from edge.estimators.models.store import ModelStore
 from edge.pipeline import StopSignal
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     stop = StopSignal()
     stop_on_signals(stop)
     config = load(None, environment=os.environ, sets=sys.argv[1:]).config
-    app = App(config, models.ensure(config.pose.model, config.pose.model_dir or models.default_dir()), stop)
+    app = App(config, ModelStore(config.pose.model_dir).ensure(config.pose.model), stop)
     app.daemon.start()
     while app.daemon.wait(1.0) is None:
         cpu = os.times()

@@ -19,7 +19,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.cli.local_broker import BrokerKind, free_port, local_broker
+from edge.cli.local_broker import BrokerKind, local_broker
+from edge.cli.local_server import free_port
 from edge.errors import ConfigError
 from edge.mqtt.session import Credentials
 from edge.mqtt.sink import MqttSink

@@ -12,7 +12,7 @@ from typing import Any
 import rerun_cli
 from rerun.chunk import Chunk, RrdReader
 
-from edge.cli.local_broker import free_port
+from edge.cli.local_server import free_port
 
 PROGRAM = Path(rerun_cli.__file__).parent / "rerun"
 

@@ -12,7 +12,7 @@ from typing import Self
 
 import pytest
 
-from edge.cli.local_broker import free_port
+from edge.cli.local_server import free_port
 from edge.rerun_log.link import LinkSink
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.scene import observation_parcel

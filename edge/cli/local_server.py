@@ -1,0 +1,55 @@
+"""A server on this machine's loopback interface for as long as a demonstration lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from edge.errors import SinkError
+
+_START_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 2.0
+
+
+@contextlib.contextmanager
+def local_server(command: Sequence[str], *ports: int, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run `command`, which listens on `ports`, until the end of the block. Raises SinkError when it doesn't listen."""
+    # Should this process be ended without notice, the kernel ends the server.
+    setpriv = [program, "--pdeathsig", "KILL", "--"] if (program := shutil.which("setpriv")) else []
+    quiet = subprocess.DEVNULL
+    # In a group of its own, Ctrl-C in the terminal does not reach it: it is to outlive the daemon.
+    process = subprocess.Popen(
+        [*setpriv, *command], stdin=quiet, stdout=quiet, stderr=quiet, env=environment, process_group=0
+    )
+    try:
+        for port in ports:
+            wait_until_listening(port)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_listening(port: int) -> None:
+    """Raises SinkError when nobody accepts connections on the loopback interface's `port` after a while."""
+    end_s = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < end_s:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return
+        time.sleep(0.05)
+    raise SinkError(f"nothing listens on 127.0.0.1:{port} after {_START_TIMEOUT_S:g} s")

@@ -1,0 +1,141 @@
+"""`edge-pose models`: the pose models of this machine, before a daemon needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge import logs
+from edge.cli.model_progress import progress_bar
+from edge.cli.options import ConfigFile, Sets, reported_errors
+from edge.config import PoseConfig
+from edge.config_layers import find_file, load
+from edge.errors import ModelError
+from edge.estimators.models.catalog import BUNDLES
+from edge.estimators.models.store import Model, ModelStore
+
+app = typer.Typer(help="List, fetch and verify the pose models.", no_args_is_help=True)
+
+Directory = Annotated[
+    Path | None, typer.Option("--dir", help="Where models are kept; default: pose.model_dir of the configuration.")
+]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[lite|full|heavy]...", help="Which ones.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")]
+
+
+@app.command("list")
+def list_models(
+    directory: Directory = None, config: ConfigFile = None, sets: Sets = None, *, as_json: Json = False
+) -> None:
+    """Which models there are, and which of them are here and whole.
+
+    Exit codes: 0, also when none is here.
+    """
+    with reported_errors():
+        pose = _pose(config, sets)
+        rows = [_row(_store(directory, pose), name) for name in BUNDLES]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+            return
+        for row in rows:
+            size = f"{BUNDLES[row['name']].size / 1e6:.1f} MB"
+            where = row["path"] or row["detail"] or f"edge-pose models fetch {row['name']} brings it"
+            typer.echo(f"{row['name']:<6} {size:>8}  {row['state']:<8}  {where}")
+
+
+@app.command()
+def fetch(
+    names: Names = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="SOURCE", help="auto, a mirror's address or a directory; default: pose.model_source."
+        ),
+    ] = None,
+    directory: Directory = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Bring models here, by default the configured one; one that is here and whole is left as it is.
+
+    Each is checked against its pinned hash before it gets its name. A fetch that broke off goes on where it stopped.
+    Exit codes: 0 all are here, 69 one can't be had, 78 the configuration is wrong.
+    """
+    with reported_errors():
+        logs.setup("info")
+        pose = _pose(config, sets, f"pose.model_source={source}" if source else "")
+        store = _store(directory, pose)
+        for name in names or [pose.model]:
+            with progress_bar(name) as progress:
+                model = store.fetch(name, source=pose.model_source, progress=progress)
+            typer.echo(_line(model))
+
+
+@app.command()
+def verify(names: Names = None, directory: Directory = None, config: ConfigFile = None, sets: Sets = None) -> None:
+    """Hash models anew, by default every one that is here.
+
+    Exit codes: 0 all are whole, 69 one is missing or damaged or none is here, 78 the configuration is wrong.
+    """
+    with reported_errors():
+        store = _store(directory, _pose(config, sets))
+        found = {name: store.find(name) for name in names or BUNDLES}
+        missing = [name for name, model in found.items() if model is None]
+        if missing and (names or len(missing) == len(found)):
+            raise ModelError(f"model {', '.join(missing)}: not in {store.directory}; edge-pose models fetch brings it")
+        for model in found.values():
+            if model is not None:
+                typer.echo(_line(model))
+
+
+@app.command()
+def path(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[lite|full|heavy]", help="Default: the configured one.")
+    ] = None,
+    directory: Directory = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Print where a verified model is, for scripts.
+
+    Exit codes: 0, 69 it is missing or damaged, 78 the configuration is wrong.
+    """
+    with reported_errors():
+        pose = _pose(config, sets)
+        store = _store(directory, pose)
+        name = name or pose.model
+        model = store.find(name)
+        if model is None:
+            raise ModelError(f"model {name}: not in {store.directory}; edge-pose models fetch {name} brings it")
+        typer.echo(model.path)
+
+
+def _pose(file: Path | None, sets: list[str] | None, override: str = "") -> PoseConfig:
+    """The `[pose]` table in force; models are wanted before there are cameras."""
+    anything = {"camera": {"any": {"source": "synthetic"}}}
+    settings = [*(sets or []), *([override] if override else [])]
+    return load(find_file(file), environment=os.environ, sets=settings, base=anything).config.pose
+
+
+def _store(directory: Path | None, pose: PoseConfig) -> ModelStore:
+    return ModelStore(directory or pose.model_dir)
+
+
+def _row(store: ModelStore, name: str) -> dict[str, Any]:
+    row = {"name": name, "state": "missing", "path": None, "sha256": None, "detail": ""}
+    try:
+        model = store.find(name)
+    except ModelError as error:
+        return {**row, "state": "damaged", "detail": str(error)}
+    if model is None:
+        return row
+    return {**row, "state": str(model.make), "path": str(model.path), "sha256": model.sha256}
+
+
+def _line(model: Model) -> str:
+    return f"{model.name:<6} {model.make:<8}  sha256 {model.sha256[:12]}…  {model.path}"

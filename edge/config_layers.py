@@ -1,0 +1,223 @@
+"""The configuration in force: a TOML file, the environment and `--set` laid over each other and read once.
+
+Precedence: defaults < file < environment (`EDGE_POSE__MQTT__URL=...`) < `--set mqtt.url=...`. Unknown keys are refused,
+and everything that is wrong is reported at once, each with where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import reprlib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from edge.config import CameraConfig, Config, MqttConfig, PoseConfig, RerunConfig, without_credentials
+from edge.errors import ConfigError, ConfigProblem
+
+SYSTEM_FILE = Path("/etc/edge-pose/config.toml")
+ENVIRONMENT_PREFIX = "EDGE_POSE__"
+
+Keys = tuple[str, ...]
+"""The way to a value: ('mqtt', 'url')."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A valid configuration and where each of its values came from."""
+
+    config: Config
+    origins: Mapping[Keys, str]
+
+    def effective(self) -> list[tuple[str, object, str]]:
+        """(dotted key, value, origin) of every key, defaults included."""
+        values = _flatten(self.config.model_dump())
+        return [(_dotted(keys), value, self.origins.get(keys, "default")) for keys, value in values]
+
+    def problem(self, key: str, found: object, expected: str) -> ConfigProblem:
+        """What is wrong with the value `found` of the dotted `key`, though it is valid in itself."""
+        return ConfigProblem(self.origins.get(tuple(key.split(".")), "default"), key, _shown(found), expected)
+
+
+_DEEPEST = 16
+
+
+class _Layers:
+    """Values on top of each other, each with its origin."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[Keys, str] = {}
+        self.problems: list[ConfigProblem] = []
+
+    def put(self, keys: Keys, value: object, origin: str) -> None:
+        """Lay `value` over what is at `keys`; a table is laid over key by key."""
+        is_table = isinstance(value, Mapping) and len(keys) < _DEEPEST
+        place = self.values
+        for depth, key in enumerate(keys if is_table else keys[:-1], start=1):
+            inner = place.setdefault(key, {})
+            if not isinstance(inner, dict):
+                expected = f"{_dotted(keys[:depth])} is a value, it has no keys below it"
+                self.problems.append(ConfigProblem(origin, _dotted(keys), _shown(value), expected))
+                return
+            place = inner
+        if isinstance(value, Mapping) and is_table:
+            for key, inner in value.items():
+                self.put((*keys, key), inner, origin)
+        else:
+            place[keys[-1]] = value
+            self.origins[keys] = origin
+
+    def origin_of(self, keys: Keys) -> str | None:
+        """Where the value at `keys` came from, or the first one below it."""
+        below = (origin for known, origin in self.origins.items() if known[: len(keys)] == keys)
+        return self.origins.get(keys) or next(below, None)
+
+
+def load(
+    file: Path | None,
+    *,
+    environment: Mapping[str, str],
+    sets: Sequence[str],
+    base: Mapping[str, Any] | None = None,
+    base_origin: str = "built in",
+) -> LoadedConfig:
+    """Read the configuration.
+
+    file: a TOML file or None for none. environment: usually os.environ. sets: `KEY=VALUE` of `--set`, the value read as
+    TOML where it is, else as text. base: values of a command's own beneath the file, as `demo` has them, and where it
+    has them from.
+    Raises ConfigError with every problem found.
+    """
+    layers = _Layers()
+    layers.put((), base or {}, base_origin)
+    if file is not None:
+        layers.put((), _read_toml(file), str(file))
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            keys = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+            layers.put(keys, _toml_value(text), f"environment {variable}")
+    for assignment in sets:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            found = without_credentials(_one_line(assignment))
+            layers.problems.append(ConfigProblem("--set", found, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2"))
+            continue
+        layers.put(tuple(part.strip() for part in key.split(".")), _toml_value(text), "--set")
+    try:
+        config = Config.model_validate(layers.values)
+    except ValidationError as error:
+        raise ConfigError([*layers.problems, *_problems(error, layers, file)]) from None
+    if layers.problems:
+        raise ConfigError(layers.problems)
+    return LoadedConfig(config, layers.origins)
+
+
+def find_file(given: Path | None) -> Path | None:
+    """The file to read: `given`, else $EDGE_POSE_CONFIG, else the system's when there is one."""
+    if given is None and (named := os.environ.get("EDGE_POSE_CONFIG")):
+        given = Path(named)
+    if given is None and SYSTEM_FILE.exists():
+        given = SYSTEM_FILE
+    return given
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError([ConfigProblem(str(file), "file", "", f"can't be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([ConfigProblem(str(file), f"line {line}", "", "is not UTF-8 text")]) from None
+    except (ValueError, RecursionError) as error:  # the latter two for numbers and nesting beyond Python's limits
+        raise ConfigError([ConfigProblem(str(file), "syntax", "", f"is not TOML: {_one_line(str(error))}")]) from None
+
+
+def _toml_value(text: str) -> object:
+    """`text` as a TOML value, so that 5 is a number and [1, 2] a list; text that is none stands for itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
+    except (ValueError, RecursionError):
+        return text
+
+
+def _flatten(table: Mapping[str, Any], above: Keys = ()) -> Iterable[tuple[Keys, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _dotted(keys: Keys) -> str:
+    """As TOML writes it: keys that are not plain words in quotes."""
+    return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key) for key in keys)
+
+
+def _shown(value: object) -> str:
+    """A value in one short line, however long or deep it is, without passwords."""
+    return without_credentials(_REPR.repr(value))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]
+
+
+def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Iterable[ConfigProblem]:
+    seen: set[Keys] = set()
+    for item in error.errors(include_url=False, include_context=False):
+        keys = tuple(str(part) for part in item["loc"])
+        if item["loc"][-1:] == ("[key]",):  # what is wrong is the name of a table
+            keys = keys[:-1]
+        if keys[:2] in _RATES:  # a union reports each of its arms, with the arm's name behind the key
+            keys = keys[:2]
+        if keys in seen:
+            continue
+        seen.add(keys)
+        origin = layers.origin_of(keys) or str(file or "config")
+        match item["type"]:
+            case "extra_forbidden":
+                near = _nearest(keys)
+                yield ConfigProblem(
+                    origin, _dotted(keys), "", "unknown key" + (f"; did you mean {near}?" if near else "")
+                )
+            case "missing" if keys == ("camera",):
+                expected = 'no camera: add one, e.g. [camera.front] with source = "rtsp://..."'
+                yield ConfigProblem(origin, "camera", "", expected)
+            case "missing":
+                yield ConfigProblem(origin, _dotted(keys), "", "is required")
+            case _:
+                expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+                if keys in _RATES:
+                    expected = "a number greater than 0, or 'unlimited'"
+                yield ConfigProblem(origin, _dotted(keys), _shown(item["input"]), f"expected {expected}")
+
+
+_RATES = {("mqtt", "landmarks_hz"), ("mqtt", "summary_hz")}
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 120
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {"pose": PoseConfig, "mqtt": MqttConfig, "rerun": RerunConfig}
+
+
+def _nearest(keys: Keys) -> str | None:
+    """The valid key that was probably meant: one of the same table, else one of that very name in another table."""
+    *table, key = keys
+    here: type[BaseModel] | None = _SECTIONS.get(keys[0]) if table else Config
+    if keys[0] == "camera" and len(table) == 2:
+        here = CameraConfig
+    near = difflib.get_close_matches(key, here.model_fields if here else (), n=1)
+    if near:
+        return near[0]
+    elsewhere: list[tuple[str, type[BaseModel]]] = [*_SECTIONS.items(), ("camera.NAME", CameraConfig)]
+    return next((f"{name}.{key}" for name, section in elsewhere if key in section.model_fields), None)

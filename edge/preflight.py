@@ -1,0 +1,84 @@
+"""What a valid configuration names, looked at on this machine before anything starts: files and directories.
+
+A camera that is away, a broker or a hub that doesn't answer are no mistakes and not looked at here; the daemon waits
+for them.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.config_layers import LoadedConfig
+from edge.errors import ConfigError, ConfigProblem
+from edge.estimators.models.catalog import BUNDLES
+
+
+def require(loaded: LoadedConfig) -> None:
+    """Raises ConfigError with everything that `problems` finds."""
+    if found := list(problems(loaded)):
+        raise ConfigError(found)
+
+
+def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
+    """Whatever would keep the daemon from starting, though the configuration is valid in itself."""
+    config = loaded.config
+    for name, camera in config.camera.items():
+        if camera.kind == "file" and (why := _unreadable(Path(camera.source))):
+            expected = f"{why}; give the path of a video file, an rtsp:// address, or synthetic"
+            yield loaded.problem(f"camera.{name}.source", camera.source, expected)
+    if config.pose.model not in BUNDLES and (why := _unreadable(Path(config.pose.model))):
+        expected = f"{why}; give {', '.join(BUNDLES)} or the path of a .task file"
+        yield loaded.problem("pose.model", config.pose.model, expected)
+    for key, path, flaw in (
+        ("mqtt.password_file", config.mqtt.password_file, _no_password),
+        ("mqtt.ca_file", config.mqtt.ca_file, _no_certificates),
+        ("rerun.record_dir", config.rerun.record_dir, unwritable),
+    ):
+        if path is not None and (why := flaw(path)):
+            yield loaded.problem(key, str(path), why)
+
+
+def password(file: Path) -> str:
+    """The file's first line, or as much of it as is text."""
+    return file.read_bytes().split(b"\n")[0].rstrip(b"\r").decode(errors="ignore")
+
+
+def unwritable(directory: Path) -> str | None:
+    """Why nothing can be written into `directory`, which need not exist yet; None when it can."""
+    place = directory.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        return f"can't be written: {place} is no directory"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"can't be written: no permission for {place}, or it is read-only"
+    return None
+
+
+def _unreadable(file: Path) -> str | None:
+    try:
+        with file.open("rb"):
+            return None
+    except IsADirectoryError:
+        return "is a directory"
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:  # the latter for a zero byte in the name
+        return f"can't be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _no_password(file: Path) -> str | None:
+    return _unreadable(file) or (None if password(file) else "has no password in its first line")
+
+
+def _no_certificates(file: Path) -> str | None:
+    try:
+        held = ssl.create_default_context(cafile=str(file)).get_ca_certs()
+    except ssl.SSLError:
+        held = []
+    except OSError:
+        return _unreadable(file)
+    return None if held else "holds no CA certificate in PEM form"

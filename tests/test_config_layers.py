@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.config import Config
+from edge.config_layers import LoadedConfig, find_file, load
+from edge.errors import ConfigError
+
+CAMERA = '[camera.front]\nsource = "synthetic"\n'
+NAME = "1 to 64 letters, digits, '-' or '_' (it becomes part of MQTT topics and Rerun paths)"
+BROKER = "an address such as mqtts://HOST:PORT, the scheme one of mqtts, mqtt"
+VIEWER = "an address such as rerun+http://HOST:PORT, the scheme one of rerun+http"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+def loaded(
+    file: Path | None,
+    toml: str = CAMERA,
+    *,
+    environment: Mapping[str, str] | None = None,
+    sets: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
+) -> LoadedConfig:
+    if file is not None:
+        file.write_text(toml)
+    return load(file, environment=environment or {}, sets=sets, base=base)
+
+
+def refused(file: Path | None, toml: str = CAMERA, **layers: Any) -> list[str]:
+    """The lines that the operator sees."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(file, toml, **layers)
+    return str(caught.value).splitlines()
+
+
+def test_one_camera_is_all_that_has_to_be_configured(file: Path) -> None:
+    config = loaded(file).config
+
+    assert config.camera["front"].source == "synthetic"
+    assert (config.mqtt.url, config.rerun.url, config.rerun.record_dir) == ("", "", None)
+    assert (config.pose.model, config.mqtt.prefix, config.mqtt.summary_hz) == ("full", "pose/v1", 5.0)
+
+
+def test_set_beats_the_environment_beats_the_file_beats_a_commands_own_values_beats_defaults(file: Path) -> None:
+    layers = loaded(
+        file,
+        CAMERA + "[mqtt]\nusername = 'file'\nprefix = 'file'\nsummary_hz = 2\n",
+        base={"mqtt": {"username": "base", "prefix": "base", "summary_hz": 1, "landmarks_hz": 1}},
+        environment={"EDGE_POSE__MQTT__USERNAME": "environment", "EDGE_POSE__MQTT__PREFIX": "environment"},
+        sets=["mqtt.username=set"],
+    )
+
+    assert layers.config.mqtt.model_dump(include={"username", "prefix", "summary_hz", "landmarks_hz", "url"}) == {
+        "username": "set",
+        "prefix": "environment",
+        "summary_hz": 2.0,
+        "landmarks_hz": 1.0,
+        "url": "",
+    }
+    origins = {key: origin for key, _, origin in layers.effective()}
+    assert [origins[f"mqtt.{key}"] for key in ("username", "prefix", "summary_hz", "landmarks_hz", "url")] == [
+        "--set",
+        "environment EDGE_POSE__MQTT__PREFIX",
+        str(file),
+        "built in",
+        "default",
+    ]
+
+
+def test_of_two_sets_of_one_key_the_later_one_counts() -> None:
+    layers = loaded(None, sets=["camera.front.source=synthetic", "log_level=debug", "log_level=error"])
+
+    assert layers.config.log_level == "error"
+
+
+def test_the_environment_and_set_alone_are_enough() -> None:
+    config = loaded(
+        None,
+        environment={"EDGE_POSE__CAMERA__FRONT__SOURCE": "rtsp://door/1", "EDGE_POSE__POSE__SEGMENTATION": "false"},
+        sets=["camera.back.source=clip.mp4", "camera.back.loop=true"],
+    ).config
+
+    assert config.camera["front"].source == "rtsp://door/1"
+    assert config.camera["back"].source == "clip.mp4"
+    assert config.camera["back"].loop is True
+    assert config.pose.segmentation is False
+
+
+def test_variables_of_other_programs_are_left_alone(file: Path) -> None:
+    loaded(file, environment={"EDGE_POSE_CONFIG": "x", "EDGE_POSE_TEST_MODELS": "y", "HOME": "/root"})
+
+
+@pytest.mark.parametrize(
+    ("text", "username"),
+    [("plain words", "plain words"), ('"12"', "12"), ("a = 'b'", "a = 'b'"), ("two\nlines = 1", "two\nlines = 1")],
+)
+def test_a_set_value_is_toml_where_it_is_toml_and_else_text(file: Path, text: str, username: str) -> None:
+    assert loaded(file, sets=[f"mqtt.username={text}"]).config.mqtt.username == username
+
+
+def test_a_whole_table_that_is_set_beats_the_file_key_by_key_and_says_so(file: Path) -> None:
+    layers = loaded(file, CAMERA + "[mqtt]\nsummary_hz = 2\n", sets=['mqtt={url = "mqtt://hub"}'])
+
+    assert layers.config.mqtt.summary_hz == 2.0
+    origins = {key: origin for key, _, origin in layers.effective()}
+    assert (origins["mqtt.url"], origins["mqtt.summary_hz"]) == ("--set", str(file))
+
+
+def test_an_empty_table_in_the_file_takes_nothing_away(file: Path) -> None:
+    base = {"camera": {"front": {"source": "clip.mp4", "loop": True}}}
+
+    assert loaded(file, "[camera.front]\n[mqtt]\n", base=base).config.camera["front"].source == "clip.mp4"
+
+
+def test_the_values_of_a_command_stay_as_they_were_for_its_next_use(file: Path) -> None:
+    base: dict[str, Any] = {"camera": {}}
+    loaded(file, base=base)
+
+    assert base == {"camera": {}}
+
+
+def test_everything_that_is_wrong_is_told_at_once_in_one_line_each(file: Path) -> None:
+    lines = refused(
+        file,
+        """
+devise = "hall"
+log_level = "loud"
+[camera.front]
+source = " "
+width_px = 63
+fps = 0
+pace = "fast"
+[camera."front door"]
+source = "synthetic"
+[camera.back]
+fps = 10
+[pose]
+max_people = 0
+modle = "full"
+[mqtt]
+url = "http://hub.local"
+prefix = "pose/#"
+summary_hz = -1
+landmarks_hz = "lots"
+""",
+        environment={"EDGE_POSE__RERUN__KEEP_MB": "0", "EDGE_POSE__RERUN__URL": "hub.local:9876"},
+        sets=["mqtt.sumary_hz=1", "mqtt.url.host=hub", "nonsense"],
+    )
+
+    assert sorted(lines) == sorted(
+        [
+            f"{file}: devise: unknown key; did you mean device?",
+            f"{file}: log_level = 'loud': expected 'debug', 'info', 'warning' or 'error'",
+            f"{file}: camera.front.source = ' ': expected synthetic, rtsp://... or the path of a video file",
+            f"{file}: camera.front.width_px = 63: expected a multiple of 2",
+            f"{file}: camera.front.fps = 0: expected greater than 0",
+            f"{file}: camera.front.pace = 'fast': expected 'realtime' or 'unlimited'",
+            f"{file}: camera.\"front door\" = 'front door': expected {NAME}",
+            f"{file}: camera.back.source: is required",
+            f"{file}: pose.max_people = 0: expected greater than or equal to 1",
+            f"{file}: pose.modle: unknown key; did you mean model?",
+            f"{file}: mqtt.url = 'http://hub.local': expected {BROKER}",
+            f"{file}: mqtt.prefix = 'pose/#': expected a topic without wildcards, such as pose/v1",
+            f"{file}: mqtt.summary_hz = -1: expected a number greater than 0, or 'unlimited'",
+            f"{file}: mqtt.landmarks_hz = 'lots': expected a number greater than 0, or 'unlimited'",
+            "environment EDGE_POSE__RERUN__KEEP_MB: rerun.keep_mb = 0: expected greater than 0",
+            f"environment EDGE_POSE__RERUN__URL: rerun.url = 'hub.local:9876': expected {VIEWER}",
+            "--set: mqtt.sumary_hz: unknown key; did you mean summary_hz?",
+            "--set: mqtt.url.host = 'hub': mqtt.url is a value, it has no keys below it",
+            "--set: nonsense: expected KEY=VALUE, e.g. mqtt.summary_hz=2",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("toml", "line"),
+    [
+        ("", 'camera: no camera: add one, e.g. [camera.front] with source = "rtsp://..."'),
+        ("camera = {}", "camera = {}: expected "),
+        ("camera = 5", "camera = 5: expected a valid dictionary"),
+        (CAMERA + "mqtt = 5", "camera.front.mqtt: unknown key"),
+        ("mqtt = 5\n" + CAMERA, "mqtt = 5: expected a valid "),
+        (CAMERA + "fps = nan", "camera.front.fps = nan: expected "),
+        (
+            CAMERA + "[mqtt]\nsummary_hz = nan",
+            "mqtt.summary_hz = nan: expected a number greater than 0, or 'unlimited'",
+        ),
+        ('device = "hall/pi"\n' + CAMERA, "device = 'hall/pi': expected 1 to 64 letters, digits, '-' or '_'"),
+        ("a =\n", "syntax: is not TOML: Invalid value (at line 1, column 4)"),
+        ('a = "\n', "syntax: is not TOML: Illegal character '\\n' (at line 1, column 6)"),
+        (CAMERA + "source = 'clip.mp4'", "syntax: is not TOML: Cannot overwrite a value"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(file: Path, toml: str, line: str) -> None:
+    (shown,) = refused(file, toml)
+
+    assert shown.startswith(f"{file}: {line}")
+
+
+@pytest.mark.parametrize("camera", ["floor", "float", "afloat"])
+def test_a_mistake_is_told_under_its_key_whatever_the_camera_is_called(file: Path, camera: str) -> None:
+    (line,) = refused(file, f'[camera.{camera}]\nsource = "synthetic"\nfps = "x"\n')
+
+    assert line.startswith(f"{file}: camera.{camera}.fps = 'x': expected a valid number")
+
+
+def test_a_key_that_holds_a_line_break_still_takes_one_line(file: Path) -> None:
+    (line,) = refused(file, '"a\\nb" = 1\n' + CAMERA)
+
+    assert "unknown key" in line
+
+
+def test_a_camera_name_with_a_dot_is_told_as_the_name_that_it_is(file: Path) -> None:
+    (line,) = refused(file, '[camera."front.door"]\nsource = "synthetic"\n')
+
+    assert line.endswith(f"expected {NAME}")
+
+
+def test_a_file_that_is_no_text_or_not_there_is_told_in_one_line(file: Path) -> None:
+    file.write_bytes(b"a = 1\nb = '\xff'\n")
+    with pytest.raises(ConfigError) as no_text:
+        load(file, environment={}, sets=[])
+    missing = file.with_name("missing.toml")
+    with pytest.raises(ConfigError) as not_there:
+        load(missing, environment={}, sets=[])
+
+    assert str(no_text.value) == f"{file}: line 2: is not UTF-8 text"
+    assert str(not_there.value) == f"{missing}: file: can't be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "toml",
+    ["x = " + "1" * 5000, "x = " + "[" * 3000, ".".join(["x"] * 3000) + " = 1"],
+    ids=["a number of 5000 digits", "3000 brackets", "3000 levels"],
+)
+def test_toml_that_python_cannot_swallow_is_told_like_any_other_mistake(file: Path, toml: str) -> None:
+    (line,) = refused(file, f"{toml}\n{CAMERA}")
+
+    assert line.startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, "[" * 3000], ids=["a number of 5000 digits", "3000 brackets"])
+def test_a_set_value_that_python_cannot_read_as_toml_is_text(file: Path, text: str) -> None:
+    assert loaded(file, sets=[f"mqtt.username={text}"]).config.mqtt.username == text
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["mqtt.url=mqtt://anna:geheim@hub", "rerun.url=http://anna:geheim@hub", "camera.front=rtsp://anna:geheim@door/1"],
+)
+def test_an_error_never_prints_a_password(file: Path, setting: str) -> None:
+    (line,) = refused(file, sets=[setting])
+
+    assert setting.partition("=")[0] in line
+    assert "geheim" not in line
+
+
+def test_a_password_in_the_brokers_address_is_refused_and_its_place_named(file: Path) -> None:
+    (line,) = refused(file, sets=["mqtt.url=mqtt://anna:geheim@hub"])
+
+    assert line.endswith("no password in the address: name a file with it in mqtt.password_file")
+
+
+@pytest.mark.parametrize("url", ["mqtt://hub", "mqtts://hub.local:8883", "mqtt://[::1]:1883", "mqtt://10.0.0.1", ""])
+def test_addresses_of_brokers_are_taken(file: Path, url: str) -> None:
+    assert loaded(file, sets=[f"mqtt.url='{url}'"]).config.mqtt.url == url
+
+
+@pytest.mark.parametrize("url", ["hub", "hub:1883", "mqtt://", "mqtt://hub:0", "mqtt://hub:99999", "mqtt://[hub"])
+def test_what_is_no_address_of_a_broker_is_refused(file: Path, url: str) -> None:
+    (line,) = refused(file, sets=[f"mqtt.url='{url}'"])
+
+    assert line.startswith(f"--set: mqtt.url = '{url}': expected an address such as mqtts://HOST:PORT")
+
+
+def test_the_effective_configuration_lists_every_key_once(file: Path) -> None:
+    rows = loaded(file, CAMERA, sets=["camera.back.source=clip.mp4"]).effective()
+
+    keys = [key for key, _, _ in rows]
+    assert len(keys) == len(set(keys))
+    assert {key.partition(".")[0] for key in keys} == set(Config.model_fields)
+    assert ("camera.back.source", "clip.mp4", "--set") in rows
+    assert ("camera.front.source", "synthetic", str(file)) in rows
+    assert ("camera.front.fps", 30.0, "default") in rows
+
+
+def test_the_file_is_the_one_given_else_the_one_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EDGE_POSE_CONFIG", str(tmp_path / "environment.toml"))
+
+    assert find_file(tmp_path / "given.toml") == tmp_path / "given.toml"
+    assert find_file(None) == tmp_path / "environment.toml"
+
+
+# Any text, any nesting, any setting: anything that can be typed ends as a configuration or as an error of ours.
+KEYS = st.sampled_from(["device", "log_level", "camera", "front", "source", "fps", "pose", "mqtt", "url", "summary_hz"])
+NAMES = KEYS | st.text(max_size=6)
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    ["synthetic", "mqtt://h", "mqtt://[", "unlimited", "nan", "[]", "{}", "1e999"]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.dates() | st.times()
+TABLES = st.dictionaries(
+    NAMES,
+    st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4)),
+    max_size=5,
+)
+HEADERS = st.sampled_from(["[camera.front]", "[camera]", "[mqtt]", "[pose]", "[[rerun]]", '["x.y"]', "[camera.'']"])
+VALUES = st.sampled_from(["1", "-0.0", "inf", "nan", "true", "''", "[1, {a = 2}]", "{a.b = 1}", "1979-05-27T07:32:00Z"])
+LINES = HEADERS | st.builds("{} = {}".format, NAMES | st.builds("{}.{}".format, KEYS, KEYS), VALUES | TEXTS)
+TOML = st.text(max_size=60) | st.lists(LINES, max_size=8).map("\n".join)
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=12)
+VARIABLES = st.lists(KEYS | ANY_TEXT, max_size=4).map(lambda parts: "EDGE_POSE__" + "__".join(parts).upper())
+SETTINGS = st.builds("{}={}".format, st.lists(NAMES, max_size=4).map(".".join), TEXTS | VALUES) | ANY_TEXT
+
+
+@given(
+    toml=TOML,
+    base=TABLES,
+    environment=st.dictionaries(VARIABLES, TEXTS | VALUES | ANY_TEXT, max_size=3),
+    sets=st.lists(SETTINGS, max_size=3),
+)
+@settings(deadline=None, max_examples=400)
+def test_whatever_is_configured_ends_as_a_configuration_or_as_a_list_of_problems(
+    toml: str, base: dict[str, Any], environment: dict[str, str], sets: list[str]
+) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".toml") as file:
+        file.write(toml.encode())
+        file.flush()
+        result: LoadedConfig | ConfigError
+        try:
+            result = load(Path(file.name), environment=environment, sets=sets, base=base)
+        except ConfigError as error:
+            result = error
+    assert result.problems if isinstance(result, ConfigError) else result.effective()
+
+
+@given(st.binary(max_size=80))
+@settings(deadline=None, max_examples=60)
+def test_whatever_bytes_are_in_the_file_they_end_as_a_configuration_or_as_a_list_of_problems(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".toml") as file:
+        file.write(content)
+        file.flush()
+        with pytest.raises(ConfigError):
+            load(Path(file.name), environment={}, sets=[])
