@@ -1,0 +1,254 @@
+"""Makes the pictures that README and docs show, each from what a real `edge-pose demo` printed, published and recorded.
+
+usage: .venv/bin/python docs/pictures/make.py [--out DIR] [viewer] [terminal] [angle]
+"""
+# ruff: noqa: INP001, T201 (a script: it belongs to no package, and prints)
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+import rerun_cli
+from matplotlib.figure import Figure
+from paho.mqtt.enums import CallbackAPIVersion
+from PIL import Image
+from rerun.chunk import RrdReader
+from rerun.experimental import ViewerClient
+from rich.console import Console
+from rich.text import Text
+
+from edge.cli.local_broker import free_port, wait_until_listening
+from edge.pacing import Deadline
+from edge.rerun_log.scene import angles_entity
+from edge.vision.kinematics import JOINTS
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 10
+COLUMNS, LINES = 100, 40
+CLIP_FRAMES = 60
+MOMENT = CLIP_FRAMES + 30  # frame_idx; in the clip's second round, when an arm and a leg are out and all is in view
+WIDTH_PX, HEIGHT_PX, TOP_BAR_PX = 1400, 900, 36
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A demonstration that is over. written: what its terminal got. summaries: the messages, decoded, in order."""
+
+    written: str
+    summaries: list[dict[str, Any]]
+    recording: Path
+
+
+def demonstrate(scratch: Path) -> Demo:
+    """Run it as somebody would who sits at a terminal and has subscribed to what it publishes."""
+    # The paths it prints are relative to where it was started; this way they are those of a checkout.
+    (scratch / ".venv").symlink_to(sys.prefix)
+    command = [".venv/bin/python", "-m", "edge", "demo", "--seconds", str(SECONDS)]
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "EDGE_POSE__DEVICE": "hall"}
+    terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (LINES, COLUMNS))
+    # In a session of its own, Ctrl-C does not reach it: that and our SIGTERM are two signals, after which it leaves its
+    # broker behind.
+    process = subprocess.Popen(
+        command, cwd=scratch, env=environment, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True
+    )
+    os.close(its_end)
+    written = b""
+    summaries: list[dict[str, Any]] = []
+    deadline = Deadline(SECONDS + 60.0)  # the first run ever fetches the model
+    try:
+        with contextlib.ExitStack() as subscription:
+            broker = None
+            while deadline.left_s():
+                if not select.select([terminal], [], [], 0.2)[0]:
+                    continue
+                try:
+                    written += os.read(terminal, 65536)
+                except OSError:  # EIO: the other end has been closed
+                    break
+                if broker is None and (broker := re.search(rb"mqtt://127\.0\.0\.1:(\d+)\s", written)):
+                    subscription.enter_context(summaries_received(int(broker[1]), summaries))
+        code = process.wait(timeout=deadline.left_s() + 1.0)
+    finally:
+        process.terminate()
+        process.wait(timeout=10.0)
+        os.close(terminal)
+    if code:
+        sys.exit(f"make.py: the demo ended with {code}:\n{written.decode()}")
+    (recording,) = (scratch / "edge-pose-demo").glob("*.rrd")
+    return Demo(written.decode(), summaries, recording)
+
+
+@contextlib.contextmanager
+def summaries_received(port: int, into: list[dict[str, Any]]) -> Iterator[None]:
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda client, *_: client.subscribe("pose/v1/+/camera/+/summary")
+    client.on_message = lambda client, userdata, message: into.append(json.loads(message.payload))
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def viewer(demo: Demo, scratch: Path, picture: Path) -> str:
+    with viewer_window(scratch) as client:
+        if client.open(str(demo.recording)).loading:
+            sys.exit("make.py: the viewer takes too long to load the recording")
+        client.set_time("frame_idx", sequence=MOMENT, play_state="paused")
+        window = Image.open(io.BytesIO(at_rest(client)))
+    # The top bar tells of this machine rather than of the recording: that it draws in software, for one.
+    return save(window.crop((0, TOP_BAR_PX, WIDTH_PX, TOP_BAR_PX + HEIGHT_PX)), picture)
+
+
+@contextlib.contextmanager
+def viewer_window(scratch: Path) -> Iterator[ViewerClient]:
+    """Rerun's native viewer without a screen. ViewerClient.spawn would do if it took a size and an address."""
+    settings = scratch / "rerun" / "analytics.json"
+    settings.parent.mkdir()
+    # All five: without the paths Rerun takes the file for a broken one and writes another, with analytics enabled.
+    disabled = {"analytics_enabled": False, "analytics_id": "", "metadata": {}}
+    paths = {"config_file_path": str(settings), "data_dir_path": str(settings.parent)}
+    settings.write_text(json.dumps(disabled | paths))
+    port = free_port()
+    command = [str(Path(rerun_cli.__file__).parent / "rerun"), "--headless", "--bind", "127.0.0.1", "--port", str(port)]
+    command += ["--window-size", f"{WIDTH_PX}x{TOP_BAR_PX + HEIGHT_PX}", "--hide-welcome-screen"]
+    quiet, environment = subprocess.DEVNULL, {**os.environ, "XDG_CONFIG_HOME": str(scratch)}
+    process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment)
+    try:
+        wait_until_listening(port)
+        yield ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def at_rest(client: ViewerClient) -> bytes:
+    """The window as PNG, once a second changes nothing any more: the video is decoded, the cameras stand still."""
+    deadline, before = Deadline(30.0), b""
+    while deadline.left_s():
+        time.sleep(1.0)
+        window = client.take_screenshot()
+        if window == before:
+            return window
+        before = window
+    sys.exit("make.py: the viewer did not come to rest")
+
+
+def terminal(demo: Demo, scratch: Path, picture: Path) -> str:
+    console = Console(record=True, file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="truecolor")
+    for line in left_on_screen(demo.written.replace(str(Path.home()), "~")):
+        text = Text.from_ansi(line)
+        for row in text.divide(range(COLUMNS, len(text), COLUMNS)):  # a terminal goes on below where a line is full
+            console.print(row, highlight=False)
+    svg = console.export_svg(title=f"edge-pose demo --seconds {SECONDS}", unique_id="terminal")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # they are fetched from the net
+    svg = svg.replace("Fira Code, monospace", "ui-monospace, Consolas, 'DejaVu Sans Mono', monospace")
+    svg = re.sub(r"\s*<!--.*?-->", "", svg.replace("font-family: arial", "font-family: sans-serif"))
+    # librsvg cuts off no-break spaces at a text's ends too, and with them the indentation.
+    picture.write_text(svg.replace("<svg ", '<svg xml:space="preserve" ', 1))
+    width, height = re.findall(r'viewBox="0 0 (\S+) (\S+)"', svg)[0]
+    return f"{float(width):.0f}x{float(height):.0f}"
+
+
+def left_on_screen(written: str) -> list[str]:
+    """The lines, with their colours, without what was shown for a while and then wiped away."""
+    lines, row = [""], 0
+    for piece in re.split(r"(\n|\x1b\[\d*A|\x1b\[2K|\x1b\[\?25[hl])", written.replace("\r", "")):
+        if piece == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif up := re.fullmatch(r"\x1b\[(\d*)A", piece):
+            row -= int(up[1] or 1)
+        elif piece == "\x1b[2K":
+            lines[row] = ""
+        elif not piece.startswith("\x1b[?"):  # which hides and shows the cursor
+            lines[row] += piece
+    while not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def angle(demo: Demo, scratch: Path, picture: Path) -> str:
+    times_ns, frames, angles_deg = [], [], []
+    for chunk in RrdReader(str(demo.recording)).stream():
+        if str(chunk.entity_path) == angles_entity("demo") and not chunk.is_static:
+            rows = chunk.to_record_batch()
+            times_ns += rows["time"].cast("int64").to_pylist()
+            frames += rows["frame_idx"].to_pylist()
+            angles_deg += rows["Scalars:scalars"].to_pylist()
+    recorded_s = (np.array(times_ns) - times_ns[0]) / 1e9
+    messages = [message for message in demo.summaries if message["people"]]
+    received_s = [(message["t_us"] - times_ns[0] / 1000) / 1e6 for message in messages]
+
+    figure = Figure(figsize=(9, 4), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    for joint, colour in (("left_knee", "#0072b2"), ("right_knee", "#d55e00")):
+        axes.plot(recorded_s, np.array(angles_deg)[:, JOINTS.index(joint)], color=colour, label=joint.replace("_", " "))
+        received_deg = [message["people"][0]["angles"].get(joint, np.nan) for message in messages]
+        axes.plot(received_s, received_deg, "o", color=colour, markersize=4)
+    axes.plot([], [], "k-", label="recorded, every frame")
+    axes.plot([], [], "ko", markersize=4, label="received over MQTT, summary")
+    for begun_s in recorded_s[np.array(frames) % CLIP_FRAMES == 0]:
+        axes.axvline(begun_s, color="0.6", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="time in s (dotted: the clip begins again)", ylabel="angle in degrees", xlim=(0, recorded_s[-1]))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    return save(Image.open(drawn), picture)
+
+
+def save(image: Image.Image, picture: Path) -> str:
+    # A third of the size in 256 colours; without k-means the thin curves lose theirs to the video.
+    image.convert("RGB").quantize(256, kmeans=4).save(picture, optimize=True)
+    return f"{image.width}x{image.height}"
+
+
+PICTURES = {"viewer": (viewer, "viewer.png"), "terminal": (terminal, "terminal.svg"), "angle": (angle, "angle.png")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the pictures of the documentation from a run of the demo.")
+    parser.add_argument("pictures", nargs="*", choices=[*PICTURES, "all"], default="all")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="default: where this file is")
+    options = parser.parse_args()
+    wanted = [*PICTURES] if "all" in options.pictures else options.pictures
+    if "viewer" in wanted:  # Rerun draws with the one and decodes H.264 with the other
+        drivers = [file for place in ("/usr/share", "/etc") for file in Path(place, "vulkan/icd.d").glob("*.json")]
+        missing = ["mesa-vulkan-drivers"] * (not drivers) + ["ffmpeg"] * (shutil.which("ffmpeg") is None)
+        if missing:
+            sys.exit(f"make.py: for the viewer: apt install --no-install-recommends {' '.join(missing)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="edge-pose-pictures-") as scratch:
+        demo = demonstrate(Path(scratch))
+        for name in wanted:
+            make, file = PICTURES[name]
+            picture = options.out / file
+            size = make(demo, Path(scratch), picture)
+            print(f"{os.path.relpath(picture)} {size}, {picture.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
