@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     """What the process tells its caller. The values of 64 and above are those of BSD's sysexits.h."""
 
     OK = 0
+    FAILED = 1
     USAGE = 2
     NO_INPUT = 66
     UNAVAILABLE = 69

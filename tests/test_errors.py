@@ -15,6 +15,7 @@ def subclasses(of: type[EdgePoseError]) -> Iterator[type[EdgePoseError]]:
 def test_the_exit_codes_are_those_that_unit_files_and_scripts_rely_on() -> None:
     assert {code.name: code.value for code in ExitCode} == {
         "OK": 0,
+        "FAILED": 1,
         "USAGE": 2,
         "NO_INPUT": 66,
         "UNAVAILABLE": 69,

@@ -2,7 +2,6 @@
 
 usage: .venv/bin/python docs/pictures/make.py [--out DIR] [viewer] [terminal] [angle]
 """
-# ruff: noqa: INP001, T201 (a script: it belongs to no package, and prints)
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ from rerun.experimental import ViewerClient
 from rich.console import Console
 from rich.text import Text
 
-from edge.cli.local_broker import free_port, wait_until_listening
+from edge.cli.local_server import free_port, wait_until_listening
 from edge.pacing import Deadline
 from edge.rerun_log.scene import angles_entity
 from edge.vision.kinematics import JOINTS

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edge import __version__
-from edge.cli import check, demo, models, run
+from edge.cli import check, demo, doctor, models, run, schema
 
 app = typer.Typer(
     name="edge-pose",
@@ -38,7 +38,9 @@ def _all_commands(
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
+app.add_typer(schema.app, name="schema")
 
 
 def main() -> None:

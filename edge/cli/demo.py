@@ -95,7 +95,7 @@ def demo(
         app.daemon.stop()
         mailbox.wait_for("state", "stopped", timeout_s=2.0)
     succeeded = _conclude(app, mailbox, console)
-    leave(ExitCode.OK if succeeded else 1)
+    leave(ExitCode.OK if succeeded else ExitCode.FAILED)
 
 
 class _Mailbox:

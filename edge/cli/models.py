@@ -11,7 +11,7 @@ import typer
 
 from edge import logs
 from edge.cli.model_progress import progress_bar
-from edge.cli.options import ConfigFile, Sets, reported_errors
+from edge.cli.options import ConfigFile, Json, Sets, reported_errors
 from edge.config import PoseConfig
 from edge.config_layers import find_file, load
 from edge.errors import ModelError
@@ -24,7 +24,6 @@ Directory = Annotated[
     Path | None, typer.Option("--dir", help="Where models are kept; default: pose.model_dir of the configuration.")
 ]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[lite|full|heavy]...", help="Which ones.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")]
 
 
 @app.command("list")

@@ -25,6 +25,8 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. mqtt.summary_hz=2. May be repeated."),
 ]
 
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of lines.")]
+
 
 @contextlib.contextmanager
 def reported_errors() -> Iterator[None]:

@@ -120,10 +120,16 @@ class Session:
         self._known_version = False
         self._online_s = 0.0
         self._trouble = ""
+        self._failures = 0
 
     @property
     def online(self) -> bool:
         return self._phase is _Phase.ONLINE
+
+    @property
+    def failures(self) -> int:
+        """How often connecting has failed, or the connection was lost."""
+        return self._failures
 
     @property
     def trouble(self) -> str:
@@ -287,6 +293,7 @@ class Session:
             self._candidates.reverse()
         wait_s = self._backoff.next_s()
         self._trouble = why
+        self._failures += 1
         self._phase = _Phase.WAITING
         self._next_attempt_s = time.monotonic() + wait_s
         self._unacknowledged.clear()

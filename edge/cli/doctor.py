@@ -1,0 +1,63 @@
+"""`edge-pose doctor`: can the main job run here, and what to do if not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+from rich.console import Console
+
+from edge import logs
+from edge.cli.options import ConfigFile, Json, Sets, leave
+from edge.config_layers import LoadedConfig, find_file, load
+from edge.diagnosis import Finding, Verdict, diagnose, exit_code
+from edge.errors import ConfigError
+
+_MARKS = {
+    Verdict.OK: "[green]✓[/]",
+    Verdict.WARNING: "[yellow]![/]",
+    Verdict.FAILED: "[red]✗[/]",
+    Verdict.OFF: "[dim]-[/]",
+}
+
+
+def doctor(config: ConfigFile = None, sets: Sets = None, *, as_json: Json = False) -> None:
+    """Try each part that the main job needs: configuration, processor, model, cameras, broker, hub, machine.
+
+    Nothing is published, streamed or fetched. Exit codes: 0 the main job can run; else that of `run` (66 a camera, 69
+    the model, 70 the estimator, 78 the configuration or the processor), or 1 for a broker or hub out of reach.
+    """
+    logs.divert_native_output()
+    logs.setup("error")
+    loaded: LoadedConfig | ConfigError
+    try:
+        loaded = load(find_file(config), environment=os.environ, sets=sets or [])
+    except ConfigError as error:
+        loaded = error
+    console = Console(highlight=False, soft_wrap=True)
+    findings = []
+    for finding in diagnose(loaded):
+        findings.append(finding)
+        if not as_json:
+            _print(console, finding)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+    else:
+        _conclude(console, findings)
+    leave(exit_code(findings))
+
+
+def _print(console: Console, finding: Finding) -> None:
+    console.print(f"{_MARKS[finding.verdict]} {finding.name:<12} ", end="")
+    console.print(finding.detail, markup=False)
+    if finding.remedy:
+        console.print(f"{'':<15}→ {finding.remedy}", markup=False)
+
+
+def _conclude(console: Console, findings: list[Finding]) -> None:
+    failed = [finding.name for finding in findings if finding.verdict is Verdict.FAILED]
+    if failed:
+        console.print(f"\n[bold red]doctor: FAILED[/]: {', '.join(dict.fromkeys(failed))}")
+    else:
+        console.print("\n[bold green]doctor: OK[/]: the main job can run")

@@ -1,0 +1,111 @@
+"""`edge-pose schema`: what is written down elsewhere, out of the definitions that the code itself uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from edge.config import Config
+from edge.config_layers import ENVIRONMENT_PREFIX, SYSTEM_FILE
+
+app = typer.Typer(help="Print schemas, for editors and for documentation.", no_args_is_help=True)
+
+
+class Format(StrEnum):
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+@app.callback()
+def _all_schemas() -> None:
+    pass
+
+
+@app.command()
+def config(
+    form: Annotated[Format, typer.Option("--format", help="A JSON Schema, or a page to read.")] = Format.JSON,
+) -> None:
+    """Every key of the configuration: title, type, unit, bounds, default.
+
+    Editors check a TOML file against the JSON Schema, given a first line `#:schema FILE`.
+    """
+    if form is Format.JSON:
+        typer.echo(json.dumps(json_schema(), indent=2))
+    else:
+        typer.echo("\n".join(_page(json_schema())))
+
+
+def json_schema() -> dict[str, Any]:
+    """The configuration as JSON Schema, draft 2020-12; numbers have their `unit` beside their bounds."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+        "title": "edge-pose",
+    }
+
+
+def _page(schema: Mapping[str, Any]) -> Iterator[str]:
+    tables = schema["$defs"]
+    yield "# Configuration"
+    yield ""
+    yield "<!-- made by `edge-pose schema config --format markdown`; `make docs` makes it anew -->"
+    yield ""
+    yield f"One TOML file, `{SYSTEM_FILE}` or what `--config` or `$EDGE_POSE_CONFIG` names. Unknown keys are refused."
+    yield f"Above the file stands the environment (`{ENVIRONMENT_PREFIX}MQTT__URL=…`), above both `--set mqtt.url=…`."
+    yield "`edge-pose check` prints what is in force and where it came from; `edge-pose schema config` has this page as a"
+    yield "JSON Schema for editors."
+    yield ""
+    plain = {name: key for name, key in schema["properties"].items() if "$ref" not in key and name != "camera"}
+    yield from _table("Top level", {"description": "Before the first table."}, plain)
+    yield from _table("[camera.NAME]", tables["CameraConfig"], tables["CameraConfig"]["properties"])
+    for name, key in schema["properties"].items():
+        if "$ref" in key:
+            table = tables[key["$ref"].rpartition("/")[2]]
+            yield from _table(f"[{name}]", table, table["properties"])
+
+
+def _table(heading: str, table: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield f"## {heading}"
+    yield ""
+    yield table["description"].split("\n")[0]
+    yield ""
+    yield "| key | value | default | what it is |"
+    yield "|---|---|---|---|"
+    for name, key in keys.items():
+        needed = name in table.get("required", ())
+        default = (
+            "**needed**" if needed else f"`{_toml(key['default'])}`" if key.get("default") not in (None, "") else ""
+        )
+        yield f"| `{name}` | {_values(key)} | {default} | {key['title']}: {key['description']} |"
+    yield ""
+
+
+def _values(key: Mapping[str, Any]) -> str:
+    """What may stand there, with unit and bounds."""
+    if "anyOf" in key:
+        # A path that may be left out is text for whoever writes TOML, which has no null.
+        arms = [arm for arm in key["anyOf"] if arm.get("type") != "null"]
+        return " or ".join(_values({**arm, "unit": key.get("unit")} if _is_number(arm) else arm) for arm in arms)
+    if "enum" in key:
+        return ", ".join(f"`{_toml(value)}`" for value in key["enum"])
+    if "const" in key:
+        return f"`{_toml(key['const'])}`"
+    if not _is_number(key):
+        return {"boolean": "`true`, `false`", "string": "path" if key.get("format") == "path" else "text"}[key["type"]]
+    low = f"{key['minimum']}" if "minimum" in key else f"above {key['exclusiveMinimum']}"
+    bounds = f"{low} to {key['maximum']}" if "maximum" in key else f"from {low}" if "minimum" in key else low
+    whole = "whole number" if key["type"] == "integer" else "number"
+    multiple = f", a multiple of {key['multipleOf']}" if "multipleOf" in key else ""
+    return f"{whole} in {key['unit']}, {bounds}{multiple}"
+
+
+def _is_number(key: Mapping[str, Any]) -> bool:
+    return key.get("type") in {"integer", "number"}
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
