@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from edge.config import without_credentials
 from edge.errors import CameraLost, CameraUnusable
 from edge.interfaces import EndOfStream
+from edge.logs import FaultLog
 from edge.vision.frame import Frame, Picture, PixelLayout
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class StreamSource:
         self._opened_ns = 0
         self._opened_monotonic_ns = 0
         self._last_monotonic_ns = -1
+        self._faults = FaultLog(log)  # once a camera, however many packets are damaged
 
     @property
     def live(self) -> bool:
@@ -142,7 +144,7 @@ class StreamSource:
             for frame, media_ns, period_ns in self._lap(lap_ns):  # noqa: B007 - both are used after the loop
                 yield frame, media_ns
             if not period_ns:
-                raise self._error(f"{self._shown}: no picture in it can be decoded; try it with ffplay")
+                raise self._error(f"{self._shown}: no picture in it can be decoded; give a file that ffplay shows")
             if not self._loop or self.live:
                 return
             lap_ns = media_ns + period_ns
@@ -161,7 +163,7 @@ class StreamSource:
                 frames = packet.decode()
             except av.InvalidDataError as error:
                 undecodable += 1
-                log.debug("camera %s: a packet can't be decoded: %s", self._camera, error)
+                self._faults.failed("camera %s: a packet can't be decoded, going on: %s", self._camera, error)
                 if undecodable > _UNDECODABLE_MOST:
                     raise
                 continue
@@ -182,7 +184,9 @@ class StreamSource:
     def _trouble(self, error: Exception) -> CameraLost | CameraUnusable:
         reason = getattr(error, "strerror", None) or str(error)
         return self._error(
-            f"{self._shown}: {reason}" if self.live else f"{self._shown}: can't be read as video ({reason})"
+            f"{self._shown}: {reason}"
+            if self.live
+            else f"{self._shown}: can't be read as video ({reason}); give a file that ffplay shows"
         )
 
     def _error(self, message: str) -> CameraLost | CameraUnusable:

@@ -51,6 +51,9 @@ def demo(
     broker: Annotated[
         BrokerKind, typer.Option(help="auto takes mosquitto where it is installed, builtin runs inside this process.")
     ] = BrokerKind.AUTO,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The broker's port on 127.0.0.1; default: any free one.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the recording.")] = Path("edge-pose-demo"),
     sets: Sets = None,
 ) -> None:
@@ -76,7 +79,7 @@ def demo(
         stop = StopSignal()
         stop_on_signals(stop)
         console.print(f"[green]✓[/] model {model.name}, sha256 {model.sha256[:12]}…, {model.path}")
-        hub = stack.enter_context(local_broker(broker))
+        hub = stack.enter_context(local_broker(broker, port))
         console.print(f"[green]✓[/] broker {hub.kind}, {hub.url}")
         settings += [f"mqtt.url={hub.url}", f"mqtt.version='{hub.version}'"]  # above whatever else is set
         if viewer:

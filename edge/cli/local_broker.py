@@ -15,8 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from edge.cli.local_server import free_port, local_server, wait_until_listening
-from edge.errors import SinkError
+from edge.cli.local_server import free_port, is_free, local_server, wait_until_listening
+from edge.errors import ConfigError, ConfigProblem, SinkError
 
 _START_TIMEOUT_S = 10.0
 
@@ -43,15 +43,22 @@ class LocalBroker:
 
 
 @contextlib.contextmanager
-def local_broker(kind: BrokerKind) -> Iterator[LocalBroker]:
-    """A broker on a free port of the loopback interface. Raises SinkError for mosquitto when it is not installed."""
+def local_broker(kind: BrokerKind, port: int | None = None) -> Iterator[LocalBroker]:
+    """A broker on `port`, by default any free one, of the loopback interface.
+
+    Raises SinkError for mosquitto when it is not installed, ConfigError when the port is taken.
+    """
+    if port is None:
+        port = free_port()
+    elif not is_free(port):
+        expected = f"another program listens there; see 'ss -ltnp sport = :{port}', or leave the option out"
+        raise ConfigError([ConfigProblem("demo's options", "--port", str(port), expected)])
     # Debian puts servers where a user's PATH does not look.
     mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if kind is BrokerKind.MOSQUITTO and mosquitto is None:
         raise SinkError("mosquitto is not installed: apt install mosquitto, or --broker builtin")
     if kind is BrokerKind.BUILTIN:
         mosquitto = None
-    port = free_port()
     with _mosquitto(mosquitto, port) if mosquitto else _amqtt(port):
         yield LocalBroker(port, "mosquitto", "auto") if mosquitto else LocalBroker(port, "amqtt, built in", "3.1.1")
 

@@ -27,7 +27,7 @@ def local_server(command: Sequence[str], *ports: int, environment: Mapping[str, 
     )
     try:
         for port in ports:
-            wait_until_listening(port)
+            wait_until_listening(port, process)
         yield
     finally:
         process.terminate()
@@ -45,10 +45,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_listening(port: int) -> None:
-    """Raises SinkError when nobody accepts connections on the loopback interface's `port` after a while."""
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the loopback interface's `port`."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Raises SinkError when nobody accepts connections on the loopback interface's `port` after a while, or when
+    `process`, which is to do so, has ended."""
     end_s = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < end_s:
+    while time.monotonic() < end_s and (process is None or process.poll() is None):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
             return
         time.sleep(0.05)

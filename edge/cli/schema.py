@@ -36,7 +36,7 @@ def config(
     if form is Format.JSON:
         typer.echo(json.dumps(json_schema(), indent=2))
     else:
-        typer.echo("\n".join(_page(json_schema())))
+        typer.echo("\n".join(_page(json_schema())).rstrip())
 
 
 def json_schema() -> dict[str, Any]:
@@ -56,8 +56,8 @@ def _page(schema: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"One TOML file, `{SYSTEM_FILE}` or what `--config` or `$EDGE_POSE_CONFIG` names. Unknown keys are refused."
     yield f"Above the file stands the environment (`{ENVIRONMENT_PREFIX}MQTT__URL=…`), above both `--set mqtt.url=…`."
-    yield "`edge-pose check` prints what is in force and where it came from; `edge-pose schema config` has this page as a"
-    yield "JSON Schema for editors."
+    yield "`edge-pose check` prints what is in force and where it came from; `edge-pose schema config` has this page"
+    yield "as a JSON Schema for editors."
     yield ""
     plain = {name: key for name, key in schema["properties"].items() if "$ref" not in key and name != "camera"}
     yield from _table("Top level", {"description": "Before the first table."}, plain)
@@ -77,9 +77,8 @@ def _table(heading: str, table: Mapping[str, Any], keys: Mapping[str, Mapping[st
     yield "|---|---|---|---|"
     for name, key in keys.items():
         needed = name in table.get("required", ())
-        default = (
-            "**needed**" if needed else f"`{_toml(key['default'])}`" if key.get("default") not in (None, "") else ""
-        )
+        given = key.get("default")
+        default = "**needed**" if needed else "" if given in {None, ""} else f"`{_toml(given)}`"
         yield f"| `{name}` | {_values(key)} | {default} | {key['title']}: {key['description']} |"
     yield ""
 

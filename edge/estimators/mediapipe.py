@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from edge.errors import BoardError, EstimatorError
+from edge.errors import BoardError, EstimatorError, ModelError
 from edge.estimators.cpu import missing_features
 from edge.vision.frame import Frame, UInt8Array
 from edge.vision.pose import Float32Array, Pose
@@ -45,7 +45,7 @@ class MediaPipeEstimator:
         self._last_timestamp_ms = -1
 
     def __enter__(self) -> Self:
-        """Raises BoardError where the processor or the system can't run MediaPipe."""
+        """Raises BoardError where the processor or the system can't run MediaPipe, ModelError for a damaged model."""
         self._mediapipe = _import_mediapipe()
         self._create()
         return self
@@ -86,7 +86,9 @@ class MediaPipeEstimator:
             reason = _first_line(error)
             if "shared object file" in reason:  # the dynamic linker, with the name of what it did not find
                 raise BoardError(f"MediaPipe can't start: {reason}; apt install libegl1 libgles2") from None
-            raise EstimatorError(f"model {self._model}: MediaPipe can't load it ({reason})") from None
+            raise ModelError(
+                f"model {self._model}: MediaPipe can't load it ({reason}); use lite, full or heavy"
+            ) from None
 
     def _close(self) -> None:
         landmarker, self._landmarker = self._landmarker, None

@@ -271,7 +271,8 @@ class Session:
         if self._phase is _Phase.ONLINE:
             self._lost(f"connection lost ({reason})", other_version=not (self._known_version or self._version_5))
         elif self._phase is _Phase.GREETING:
-            self._lost_unheard(f"connection closed before it was accepted ({reason})")
+            hint = "" if self._tls else "; a broker with TLS wants mqtts:// in mqtt.url"
+            self._lost_unheard(f"connection closed before it was accepted ({reason}){hint}")
 
     def _acknowledged(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None

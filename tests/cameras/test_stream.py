@@ -195,12 +195,12 @@ def test_what_is_no_video_is_told_in_one_line_that_names_the_file(tmp_path: Path
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(CLIP.read_bytes()[:200_000])
     reasons = {
-        text: "can't be read as video (Invalid data found when processing input)",
-        cut: "can't be read as video (Invalid data found when processing input)",
-        tmp_path: "can't be read as video (Is a directory)",
-        tmp_path / "missing.mp4": "can't be read as video (No such file or directory)",
+        text: "can't be read as video (Invalid data found when processing input); give a file that ffplay shows",
+        cut: "can't be read as video (Invalid data found when processing input); give a file that ffplay shows",
+        tmp_path: "can't be read as video (Is a directory); give a file that ffplay shows",
+        tmp_path / "missing.mp4": "can't be read as video (No such file or directory); give a file that ffplay shows",
         sound(tmp_path / "sound.mp4"): "holds no video; give a file or stream with a video track",
-        without_pictures(tmp_path / "dark.mp4"): "no picture in it can be decoded; try it with ffplay",
+        without_pictures(tmp_path / "dark.mp4"): "no picture in it can be decoded; give a file that ffplay shows",
     }
 
     for path, reason in reasons.items():

@@ -232,28 +232,6 @@ def test_an_impossible_configuration_is_told_line_by_line(tmp_path: Path) -> Non
         f"edge-pose: {file}: camera.front.fsp: unknown key; did you mean fps?",
         f"edge-pose: {file}: mqtt.url = 'http://x': expected {address}",
     ]
-    file.write_text('[camera.front]\nsource = "nowhere.mp4"\n')
-    run = edge_pose("run", "--config", str(file))
-    assert run.returncode == 78
-    assert "camera.front.source = 'nowhere.mp4': no such file" in lines(run.stderr)[-1]
-
-
-def test_a_text_file_named_mp4_is_one_line(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    clip.write_text("this is not a film\n" * 100)
-    run = edge_pose("run", *run_settings(source=clip))
-    assert run.returncode == 66
-    (line,) = lines(run.stderr)
-    assert line == f"edge-pose: {clip}: can't be read as video (Invalid data found when processing input)"
-
-
-def test_a_damaged_model_is_never_used(tmp_path: Path) -> None:
-    (tmp_path / "pose_landmarker_full.task").write_bytes(b"damaged")
-    run = edge_pose("run", *run_settings(pose__model_dir=tmp_path))
-    assert run.returncode == 69
-    (line,) = lines(run.stderr)
-    assert "expected 4eaa5eb7" in line
-    assert "delete the file" in line
 
 
 def test_native_libraries_stay_quiet(tmp_path: Path) -> None:
