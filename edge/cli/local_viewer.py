@@ -45,7 +45,7 @@ def rerun_program() -> Path:
 def without_analytics(scratch: Path) -> dict[str, str]:
     """Variables of the environment for a `rerun` that reports to nobody and keeps its settings in `scratch`."""
     settings = scratch / "rerun" / "analytics.json"
-    settings.parent.mkdir()
+    settings.parent.mkdir(parents=True)
     # Without the two paths Rerun 0.41 takes the file for damaged, and writes a new one that allows everything.
     content = {
         "analytics_enabled": False,

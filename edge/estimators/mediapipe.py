@@ -19,7 +19,8 @@ from edge.vision.skeleton import MEDIAPIPE_POSE
 
 log = logging.getLogger(__name__)
 
-_NOWHERE = "http://127.0.0.1:9"
+# TCP to the broadcast address fails inside the kernel (tcp_v4_connect), before anything is sent, if only to loopback.
+_NOWHERE = "http://255.255.255.255:9"
 
 _MASK_THRESHOLD = 0.5
 
@@ -156,7 +157,7 @@ def _import_mediapipe() -> Any:
         features = ", ".join(sorted(missing))
         raise BoardError(f"this processor has no {features}; MediaPipe {version('mediapipe')} needs ARMv8.2 or x86-64")
     # MediaPipe from 1.0 on reports its use to a Google host and has no option against it; without a route close()
-    # even waits ten seconds. Its HTTP client obeys this variable, and nothing is at that port: the report fails.
+    # even waits ten seconds. Its HTTP client obeys this variable, and nothing can be at that address: the report fails.
     # putenv tells native code only; os.environ, and with it whatever this program itself fetches, stays as it is.
     os.putenv("https_proxy", _NOWHERE)
     for exception in ("no_proxy", "NO_PROXY"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from urllib.parse import urlsplit
 
@@ -16,9 +17,12 @@ _SETTINGS = 4
 def why_out_of_reach(url: str, timeout_s: float) -> str | None:
     """Why nobody at rerun+http://HOST:PORT/proxy speaks gRPC, or None: somebody does."""
     parts = urlsplit(url)
+    answer = b""
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or DEFAULT_PORT), timeout_s) as connection:
-            connection.settimeout(timeout_s)
+        with (
+            socket.create_connection((parts.hostname or "", parts.port or DEFAULT_PORT), timeout_s) as connection,
+            contextlib.suppress(ConnectionError),  # it hangs up on what it does not understand
+        ):
             connection.sendall(_GREETING)
             answer = connection.recv(9)
     except TimeoutError:

@@ -265,4 +265,6 @@ def test_mediapipes_own_client_is_sent_nowhere_even_where_proxies_have_exception
     command = [COMMAND[0], "-c", script, str(model)]
     seen = subprocess.run(command, check=True, capture_output=True, text=True, env=surroundings).stdout
     ours = ["http://proxy.example:3128", "*", "*"]
-    assert seen.strip() == f"{[b'http://127.0.0.1:9', None, None]} {ours}", "what this program fetches is not concerned"
+    assert seen.strip() == f"{[b'http://255.255.255.255:9', None, None]} {ours}", (
+        "what this program fetches is not concerned"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
@@ -9,12 +10,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import rerun_cli
 from rerun.chunk import Chunk, RrdReader
 
 from edge.cli.local_server import free_port
+from edge.cli.local_viewer import rerun_program, without_analytics
 
-PROGRAM = Path(rerun_cli.__file__).parent / "rerun"
+PROGRAM = rerun_program()
 
 
 def chunks(recording: Path) -> list[Chunk]:
@@ -61,10 +62,12 @@ def received(url: str, into: Path, *, expect: dict[str, int], timeout_s: float =
     Whatever has arrived when the time is over is returned too, for the test to judge.
     """
     end_s = time.monotonic() + timeout_s
+    environment = {**os.environ, **without_analytics(into.with_name(f"{into.name}-settings"))}
     while True:
         into.unlink(missing_ok=True)
         command = [str(PROGRAM), "--bind", "127.0.0.1", "--port", str(free_port()), url, "--save", str(into)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as viewer:
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, stdout=quiet, stderr=quiet, env=environment) as viewer:
             # It never ends by itself; what it has received after a moment is what the server had.
             try:
                 viewer.wait(timeout=2.0)

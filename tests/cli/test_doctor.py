@@ -1,0 +1,111 @@
+"""`edge-pose doctor`."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from edge.cli.local_server import free_port
+from tests.cli.command import edge_pose, run_settings
+from tests.conftest import CLIP
+from tests.mqtt.test_sink import subscriber
+from tests.rerun_log.reading import received
+from tests.servers import mosquitto, rerun_server
+
+pytestmark = pytest.mark.system
+
+MACHINE = {"clock", "temperature", "disk", "memory"}
+
+
+def findings(*settings: str, exit_code: int, **environment: str) -> dict[str, dict[str, str]]:
+    doctor = edge_pose("doctor", "--json", *settings, **environment)
+    assert doctor.stderr == ""
+    listed = json.loads(doctor.stdout)
+    assert all(list(finding) == ["name", "verdict", "detail", "remedy"] for finding in listed)
+    assert all(finding["remedy"] for finding in listed if finding["verdict"] in {"failed", "warning"})
+    assert doctor.returncode == exit_code, doctor.stdout
+    return {finding["name"]: finding for finding in listed}
+
+
+@pytest.mark.usefixtures("model")
+def test_where_all_is_well_each_part_was_tried_and_nobody_notices(tmp_path: Path) -> None:
+    with mosquitto() as broker, rerun_server() as hub, subscriber(broker.port) as outside:
+        settings = run_settings(mqtt__url=broker.url, rerun__url=hub.url, rerun__record_dir=tmp_path / "recordings")
+        found = findings(*settings, exit_code=0)
+        assert outside.messages == []
+        with pytest.raises(ValueError, match="No recording store"):
+            received(hub.url, tmp_path / "seen", expect={})
+    assert not (tmp_path / "recordings").exists()
+    verdicts = {name: finding["verdict"] for name, finding in found.items()}
+    parts = {"config", "cpu", "model", "estimator", "camera.front", "broker", "hub"}
+    assert verdicts.keys() == parts | MACHINE
+    assert {verdicts[name] for name in parts} == {"ok"}
+    assert "finds a drawn figure in" in found["estimator"]["detail"]
+    assert found["camera.front"]["detail"] == "file, 640x480"
+    assert found["broker"]["detail"] == f"{broker.url} speaks MQTT 5"
+
+
+@pytest.mark.usefixtures("model")
+def test_people_get_lines_and_a_verdict() -> None:
+    doctor = edge_pose("doctor", *run_settings(source="synthetic"))
+    lines = doctor.stdout.splitlines()
+    assert "- broker       mqtt.url is empty: nothing is published" in lines
+    assert "✓ camera.front synthetic, 640x480" in lines
+    assert lines[-1] == "doctor: OK: the main job can run"
+    assert doctor.returncode == 0
+
+
+@pytest.mark.usefixtures("model")
+def test_without_a_usable_configuration_the_machine_is_examined_all_the_same(tmp_path: Path) -> None:
+    found = findings(exit_code=78)
+    assert found["config"]["verdict"] == "failed"
+    assert found["estimator"]["verdict"] == "ok"
+    assert found.keys() >= MACHINE
+
+    doctor = edge_pose("doctor", *run_settings(source=tmp_path, mqtt__url="nonsense", pose__modle="full"))
+    told = [line for line in doctor.stdout.splitlines() if line.startswith("✗ config")]
+    assert len(told) == 2, "each mistake in a line of its own"
+    assert doctor.stdout.splitlines()[-1] == "doctor: FAILED: config"
+
+
+@pytest.mark.usefixtures("model")
+def test_an_absent_or_strange_broker_and_hub_are_told() -> None:
+    nobody = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as silent, mosquitto() as broker:
+        silent.listen()
+        port = silent.getsockname()[1]
+        for mqtt, hub, broker_reason, hub_reason in (
+            (f"mqtt://127.0.0.1:{nobody}", nobody, "Connection refused", "Connection refused"),
+            (f"mqtt://127.0.0.1:{port}", broker.port, "the broker accepts the connection and says nothing", "no Rerun"),
+        ):
+            url = f"rerun+http://127.0.0.1:{hub}/proxy"
+            found = findings(*run_settings(source="synthetic", mqtt__url=mqtt, rerun__url=url), exit_code=1)
+            assert (found["broker"]["verdict"], found["hub"]["verdict"]) == ("failed", "failed")
+            assert broker_reason in found["broker"]["detail"]
+            assert hub_reason in found["hub"]["detail"]
+
+
+def test_the_exit_code_is_the_one_that_run_would_end_with(tmp_path: Path, model: Path) -> None:
+    text = tmp_path / "clip.mp4"
+    text.write_text("not a film")
+    damaged = tmp_path / "models"
+    damaged.mkdir()
+    (damaged / model.name).write_bytes(b"damaged")
+    for settings, exit_code, name in (
+        (run_settings(source=text), 66, "camera.front"),
+        (run_settings(pose__model_dir=damaged), 69, "model"),
+        (run_settings(pose__model_dir=tmp_path, pose__model_source="off"), 69, "model"),
+        (run_settings(source=CLIP.with_name("nowhere.mp4")), 78, "config"),
+    ):
+        assert findings(*settings, exit_code=exit_code)[name]["verdict"] == "failed"
+        assert edge_pose("run", *settings).returncode == exit_code
+
+
+def test_a_model_that_run_would_fetch_is_a_warning(tmp_path: Path) -> None:
+    found = findings(*run_settings(source="synthetic", pose__model_dir=tmp_path), exit_code=0)
+    assert found["model"]["verdict"] == "warning"
+    assert found["estimator"]["verdict"] == "off"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from edge.cli.local_server import free_port
+from edge.rerun_log.probe import why_out_of_reach
+from tests.servers import mosquitto, rerun_server
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_server_is_known_by_how_it_answers() -> None:
+    with rerun_server() as server:
+        assert why_out_of_reach(server.url, 5.0) is None
+    with mosquitto() as broker:
+        reason = why_out_of_reach(f"rerun+http://127.0.0.1:{broker.port}/proxy", 5.0)
+        assert reason == "what answers there is no Rerun server"
+
+
+def test_nobody_and_silence_are_told() -> None:
+    assert why_out_of_reach(f"rerun+http://127.0.0.1:{free_port()}/proxy", 5.0) == "Connection refused"
+    assert why_out_of_reach("rerun+http://nowhere.invalid/proxy", 5.0) == "Name or service not known"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rerun+http://127.0.0.1:{silent.getsockname()[1]}/proxy"
+        assert why_out_of_reach(url, 0.2) == "it does not answer"
