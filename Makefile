@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit lock clean
+.PHONY: help demo test lint unit lock docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -31,6 +31,10 @@ unit: .venv/dev.done ## only the tests that need neither broker, model nor Rerun
 
 lock: .venv/dev.done ## resolve requirements/*.txt anew
 	@UV=$(BIN)/uv requirements/lock.sh
+
+docs: .venv/dev.done ## make docs/configuration.md and the pictures anew; these want mesa-vulkan-drivers and ffmpeg
+	@$(BIN)/edge-pose schema config --format markdown > docs/configuration.md
+	@$(BIN)/python docs/pictures/make.py
 
 clean: ## remove the virtual environment and everything generated
 	rm -rf .venv edge-pose-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,7 +6,7 @@ set -eu
 packages="libegl1 libgles2" # MediaPipe's library is linked against both, also where it computes on the CPU
 case ${1:-} in
 demo) ;;
-dev) packages="$packages mosquitto mosquitto-clients shellcheck" ;;
+dev) packages="$packages mosquitto mosquitto-clients shellcheck iproute2 openssl" ;;
 *)
     echo "usage: $0 demo|dev" >&2
     exit 2

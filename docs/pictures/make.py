@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import paho.mqtt.client as paho
-import rerun_cli
 from matplotlib.figure import Figure
 from paho.mqtt.enums import CallbackAPIVersion
 from PIL import Image
@@ -35,7 +34,8 @@ from rerun.experimental import ViewerClient
 from rich.console import Console
 from rich.text import Text
 
-from edge.cli.local_server import free_port, wait_until_listening
+from edge.cli.local_server import free_port, local_server
+from edge.cli.local_viewer import rerun_program, without_analytics
 from edge.pacing import Deadline
 from edge.rerun_log.scene import angles_entity
 from edge.vision.kinematics import JOINTS
@@ -124,23 +124,11 @@ def viewer(demo: Demo, scratch: Path, picture: Path) -> str:
 @contextlib.contextmanager
 def viewer_window(scratch: Path) -> Iterator[ViewerClient]:
     """Rerun's native viewer without a screen. ViewerClient.spawn would do if it took a size and an address."""
-    settings = scratch / "rerun" / "analytics.json"
-    settings.parent.mkdir()
-    # All five: without the paths Rerun takes the file for a broken one and writes another, with analytics enabled.
-    disabled = {"analytics_enabled": False, "analytics_id": "", "metadata": {}}
-    paths = {"config_file_path": str(settings), "data_dir_path": str(settings.parent)}
-    settings.write_text(json.dumps(disabled | paths))
     port = free_port()
-    command = [str(Path(rerun_cli.__file__).parent / "rerun"), "--headless", "--bind", "127.0.0.1", "--port", str(port)]
+    command = [str(rerun_program()), "--headless", "--bind", "127.0.0.1", "--port", str(port)]
     command += ["--window-size", f"{WIDTH_PX}x{TOP_BAR_PX + HEIGHT_PX}", "--hide-welcome-screen"]
-    quiet, environment = subprocess.DEVNULL, {**os.environ, "XDG_CONFIG_HOME": str(scratch)}
-    process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment)
-    try:
-        wait_until_listening(port)
+    with local_server(command, port, environment={**os.environ, **without_analytics(scratch)}):
         yield ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
-    finally:
-        process.kill()
-        process.wait()
 
 
 def at_rest(client: ViewerClient) -> bytes:
