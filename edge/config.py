@@ -94,6 +94,13 @@ def _model_source(value: str) -> str:
     return value
 
 
+def _path(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("a path, which can't hold a zero byte")
+    return value
+
+
+FilePath = Annotated[Path, AfterValidator(_path)]
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
 Rate = PositiveFloat | Literal["unlimited"]
 
@@ -146,7 +153,7 @@ class PoseConfig(_Section):
     """The pose estimator."""
 
     model: str = Field("full", title="Model", description="lite, full, heavy, or the path of a .task file of your own")
-    model_dir: Path | None = Field(
+    model_dir: FilePath | None = Field(
         None,
         title="Model directory",
         description="where models are kept; default: the service's state directory, else the user's cache",
@@ -176,10 +183,10 @@ class MqttConfig(_Section):
         "auto", title="MQTT version", description="auto: 5, and 3.1.1 with brokers that have no 5"
     )
     username: str = Field("", title="User name", description="at the broker")
-    password_file: Path | None = Field(
+    password_file: FilePath | None = Field(
         None, title="Password file", description="a file whose first line is the password"
     )
-    ca_file: Path | None = Field(
+    ca_file: FilePath | None = Field(
         None,
         title="CA file",
         description="certificates (PEM) that the broker's is checked against; default: the system's",
@@ -204,7 +211,7 @@ class RerunConfig(_Section):
     url: Annotated[str, AfterValidator(_rerun_url)] = Field(
         "", title="Hub", description="push to the viewer or server at rerun+http://HOST:9876/proxy"
     )
-    record_dir: Path | None = Field(
+    record_dir: FilePath | None = Field(
         None, title="Recordings", description="write a recording (.rrd) a session into this directory"
     )
     keep_mb: PositiveInt = Field(

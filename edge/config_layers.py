@@ -75,6 +75,15 @@ class _Layers:
             place[keys[-1]] = value
             self.origins[keys] = origin
 
+    def is_text(self, value: str, origin: str) -> bool:
+        """Whether `value` could be written into a UTF-8 file; the shell hands on any bytes."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.problems.append(ConfigProblem(origin, "value", _shown(value), "is not UTF-8 text"))
+            return False
+        return True
+
     def origin_of(self, keys: Keys) -> str | None:
         """Where the value at `keys` came from, or the first one below it."""
         below = (origin for known, origin in self.origins.items() if known[: len(keys)] == keys)
@@ -101,10 +110,12 @@ def load(
     if file is not None:
         layers.put((), _read_toml(file), str(file))
     for variable, text in sorted(environment.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX):
+        if variable.startswith(ENVIRONMENT_PREFIX) and layers.is_text(text, f"environment {variable}"):
             keys = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
             layers.put(keys, _toml_value(text), f"environment {variable}")
     for assignment in sets:
+        if not layers.is_text(assignment, "--set"):
+            continue
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             found = without_credentials(_one_line(assignment))

@@ -15,6 +15,8 @@ from edge.config_layers import LoadedConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.estimators.models.catalog import BUNDLES
 
+_LONGEST_PASSWORD = 4096
+
 
 def require(loaded: LoadedConfig) -> None:
     """Raises ConfigError with everything that `problems` finds."""
@@ -43,7 +45,8 @@ def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
 
 def password(file: Path) -> str:
     """The file's first line, or as much of it as is text."""
-    return file.read_bytes().split(b"\n")[0].rstrip(b"\r").decode(errors="ignore")
+    with file.open("rb") as content:
+        return content.readline(_LONGEST_PASSWORD).rstrip(b"\r\n").decode(errors="ignore")
 
 
 def unwritable(directory: Path) -> str | None:
@@ -59,26 +62,35 @@ def unwritable(directory: Path) -> str | None:
 
 
 def _unreadable(file: Path) -> str | None:
+    """Looked at and not opened: to open a pipe would wait for whoever writes into it."""
     try:
-        with file.open("rb"):
-            return None
-    except IsADirectoryError:
-        return "is a directory"
-    except FileNotFoundError:
-        return "no such file"
-    except (OSError, ValueError) as error:  # the latter for a zero byte in the name
-        return f"can't be read: {getattr(error, 'strerror', None) or error}"
+        if file.is_dir():
+            return "is a directory"
+        if not file.exists():
+            return "no such file"
+    except OSError as error:  # a name that no file can have, or a directory that may not be looked into
+        return f"can't be read: {error.strerror}"
+    return None if os.access(file, os.R_OK) else "can't be read: Permission denied"
+
+
+def _no_regular_file(file: Path) -> str | None:
+    return _unreadable(file) or (None if file.is_file() else "is no regular file")
 
 
 def _no_password(file: Path) -> str | None:
-    return _unreadable(file) or (None if password(file) else "has no password in its first line")
+    if why := _no_regular_file(file):
+        return why
+    try:
+        return None if password(file) else "has no password in its first line"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
 
 
 def _no_certificates(file: Path) -> str | None:
+    if why := _no_regular_file(file):
+        return why
     try:
         held = ssl.create_default_context(cafile=str(file)).get_ca_certs()
-    except ssl.SSLError:
+    except (ssl.SSLError, OSError):
         held = []
-    except OSError:
-        return _unreadable(file)
     return None if held else "holds no CA certificate in PEM form"

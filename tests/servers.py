@@ -58,3 +58,22 @@ def rerun_server(*, port: int | None = None) -> Iterator[Server]:
         url = f"rerun+http://127.0.0.1:{port}/proxy"
         with _running(command, port, url, **without_analytics(Path(scratch))) as server:
             yield server
+
+
+def certificates(folder: Path) -> None:
+    """Make an authority, ca.crt; server.crt and server.key, signed by it for localhost; and stranger.crt, another one."""
+
+    def openssl(command: str) -> None:
+        subprocess.run(["openssl", *command.split()], check=True, capture_output=True, cwd=folder)
+
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    for name in ("ca", "stranger"):
+        openssl(f"req -x509 {key} -subj /CN={name} -keyout {name}.key -out {name}.crt")
+    openssl(f"req {key} -subj /CN=localhost -keyout server.key -out server.csr")
+    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    openssl("x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile names -out server.crt")
+
+
+def tls_settings(folder: Path) -> str:
+    """Lines of mosquitto.conf for a broker with the server's certificate."""
+    return f"cafile {folder}/ca.crt\ncertfile {folder}/server.crt\nkeyfile {folder}/server.key"

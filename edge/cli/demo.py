@@ -206,12 +206,12 @@ def _conclude(app: Any, mailbox: _Mailbox, console: Console) -> bool:
         console.print(f"  inference  {counts.inference.p50_ms:.1f} ms (median)")
     console.print(f"  messages   {received or 'none'}; device is {mailbox.latest.get('state', 'unheard of')}")
     console.print(f"  dropped    {drops or 'nothing'}")
-    if mailbox.example:
-        topic, payload = mailbox.example
-        console.print(f"  example    {topic}\n{payload.decode()}")
     if app.recording:
         megabytes = app.recording.stat().st_size / 1e6
         console.print(f"  recording  {app.recording}, {megabytes:.1f} MB")
+    if mailbox.example:
+        topic, payload = mailbox.example
+        console.print(f"  example    {topic}\n{payload.decode()}")
     beside = Path(sys.executable).parent
     with contextlib.suppress(ValueError):
         beside = beside.relative_to(Path.cwd())
@@ -219,6 +219,7 @@ def _conclude(app: Any, mailbox: _Mailbox, console: Console) -> bool:
     if app.recording:
         console.print(f"  {beside}/rerun {app.recording}")
     console.print(f"  {beside}/edge-pose demo --viewer")
+    console.print(f"  {beside}/edge-pose doctor")
     console.print(f"  {beside}/edge-pose run --set camera.front.source=CLIP_OR_RTSP --set mqtt.url=mqtt://BROKER:1883")
     console.print("  mosquitto_sub -h BROKER -t 'pose/v1/#' -v")
     checks = {

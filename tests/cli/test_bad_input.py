@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tests.cli.command import COMMAND, edge_pose, run_settings
 from tests.conftest import CLIP, eventually
 from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import rows
-from tests.servers import Server, mosquitto
+from tests.servers import Server, certificates, mosquitto, tls_settings
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 
@@ -195,22 +194,12 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     """A broker with TLS and a password, whose certificate is for localhost."""
     folder = tmp_path_factory.mktemp("pki")
 
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for name in ("ca", "other"):
-        openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}")
-    openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    (folder / "names").write_text("subjectAltName=DNS:localhost")
-    sign = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-out", "server.crt"]
-    openssl("x509", "-req", "-in", "server.csr", *sign)
+    certificates(folder)
     (folder / "password").write_text("right\n")
     subprocess.run(["mosquitto_passwd", "-b", "-c", folder / "passwords", "anna", "right"], check=True)
-    files = {"cafile": "ca.crt", "certfile": "server.crt", "keyfile": "server.key", "password_file": "passwords"}
-    settings = "\n".join(f"{key} {folder / name}" for key, name in files.items())
-    with mosquitto(settings=f"{settings}\nallow_anonymous false") as server:
-        yield SecureBroker(server, folder / "ca.crt", folder / "other.crt", folder / "password")
+    settings = f"{tls_settings(folder)}\npassword_file {folder}/passwords\nallow_anonymous false"
+    with mosquitto(settings=settings) as server:
+        yield SecureBroker(server, folder / "ca.crt", folder / "stranger.crt", folder / "password")
 
 
 def broker_settings(secure: SecureBroker, **keys: object) -> list[str]:
@@ -270,8 +259,3 @@ def test_the_wrong_ca_name_password_or_scheme_is_one_line_and_the_rest_goes_on(
         (finding,) = [line for line in doctor.stdout.splitlines() if line.startswith("✗ broker ")]
         assert expected in finding
         assert doctor.returncode == 1
-
-
-def test_commands_that_are_needed_here_are_here() -> None:
-    assert shutil.which("openssl")
-    assert shutil.which("mosquitto_passwd")

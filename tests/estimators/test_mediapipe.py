@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.cameras.stream import StreamSource
-from edge.errors import EstimatorError
+from edge.errors import ModelError
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.vision.frame import Frame
 from edge.vision.skeleton import MEDIAPIPE_POSE
@@ -132,7 +132,7 @@ def test_a_graph_that_has_failed_is_replaced(model: Path, caplog: pytest.LogCapt
 def test_a_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.task"
     broken.write_bytes(b"not a model" * 1000)
-    with pytest.raises(EstimatorError) as raised, MediaPipeEstimator(broken):
+    with pytest.raises(ModelError) as raised, MediaPipeEstimator(broken):
         pass
     assert str(broken) in str(raised.value)
     assert "\n" not in str(raised.value)
