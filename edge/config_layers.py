@@ -193,7 +193,7 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
         if keys in seen:
             continue
         seen.add(keys)
-        origin = layers.origin_of(keys) or str(file or "config")
+        origin = layers.origin_of(keys) or str(file or "no configuration file")
         match item["type"]:
             case "extra_forbidden":
                 near = _nearest(keys)

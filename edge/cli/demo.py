@@ -93,11 +93,12 @@ def demo(
 
         app = App(loaded.config, model, stop)
         mailbox = stack.enter_context(_Mailbox(hub, f"{loaded.config.mqtt.prefix}/{loaded.config.device}/#"))
+        began_s = time.monotonic()
         app.daemon.start()
         _watch(app, mailbox, Deadline(seconds) if seconds else None, console)
         app.daemon.stop()
         mailbox.wait_for("state", "stopped", timeout_s=2.0)
-    succeeded = _conclude(app, mailbox, console)
+    succeeded = _conclude(app, mailbox, began_s, console)
     leave(ExitCode.OK if succeeded else ExitCode.FAILED)
 
 
@@ -108,6 +109,7 @@ class _Mailbox:
         self.received: Counter[str] = Counter()
         self.latest: dict[str, Any] = {}
         self.example: tuple[str, bytes] | None = None
+        self.first_pose_s: float | None = None  # by time.monotonic
         self._broker = broker
         # 3.1.1 is what both brokers speak.
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
@@ -132,6 +134,8 @@ class _Mailbox:
         kind = message.topic.rsplit("/", 1)[-1]
         self.received[kind] += 1
         self.latest[kind] = message.payload.decode() if kind == "state" else json.loads(message.payload)
+        if kind == "landmarks" and self.first_pose_s is None and self.latest[kind]["people"]:
+            self.first_pose_s = time.monotonic()
         if kind == "summary" and self.latest[kind]["people"]:
             self.example = message.topic, bytes(message.payload)
 
@@ -195,13 +199,15 @@ def _progress(app: Any, mailbox: _Mailbox, rate: _Rate, end: Deadline | None) ->
 _SHOWN_JOINTS = ("left_elbow", "right_elbow", "left_knee", "right_knee")
 
 
-def _conclude(app: Any, mailbox: _Mailbox, console: Console) -> bool:
+def _conclude(app: Any, mailbox: _Mailbox, began_s: float, console: Console) -> bool:
     counts = app.stats.cameras["demo"].counts()
     # What the end cuts off in mid-way is no loss that anybody could do something about.
     losses = {at: items for at, items in app.stats.drops().items() if at[1] is not DropCause.STOPPED}
     drops = ", ".join(f"{items} {place} ({cause})" for (place, cause), items in losses.items())
     received = ", ".join(f"{number} {kind}" for kind, number in sorted(mailbox.received.items()))
     console.print(f"\n  frames     {counts.estimated}, {counts.with_people} of them with people")
+    if mailbox.first_pose_s is not None:
+        console.print(f"  first pose {mailbox.first_pose_s - began_s:.1f} s after the start, received over MQTT")
     if counts.inference:
         console.print(f"  inference  {counts.inference.p50_ms:.1f} ms (median)")
     console.print(f"  messages   {received or 'none'}; device is {mailbox.latest.get('state', 'unheard of')}")
