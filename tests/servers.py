@@ -61,7 +61,7 @@ def rerun_server(*, port: int | None = None) -> Iterator[Server]:
 
 
 def certificates(folder: Path) -> None:
-    """Make an authority, ca.crt; server.crt and server.key, signed by it for localhost; and stranger.crt, another one."""
+    """Make an authority, ca.crt, a server.crt and server.key that it signed for localhost, and a stranger.crt."""
 
     def openssl(command: str) -> None:
         subprocess.run(["openssl", *command.split()], check=True, capture_output=True, cwd=folder)

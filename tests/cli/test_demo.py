@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.cli.local_server import is_free
 from tests.cli.command import COMMAND, edge_pose
+from tests.conftest import eventually
 from tests.rerun_log.reading import rows
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
@@ -53,6 +55,23 @@ def test_ctrl_c_in_the_terminal_ends_it_well(tmp_path: Path) -> None:
         rest = demo.stdout.read()
         assert demo.wait(timeout=10) == 0, rest
     assert rest.splitlines()[-1].startswith("demo: OK")
+
+
+def test_ctrl_c_twice_ends_at_once_and_leaves_no_broker_behind(tmp_path: Path) -> None:
+    command = [*COMMAND, "demo", "--seconds", "0", "--broker", "mosquitto", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as demo:
+        assert demo.stdout is not None
+        port = 0
+        for line in demo.stdout:
+            if found := re.search(r"broker mosquitto, mqtt://127\.0\.0\.1:(\d+)", line):
+                port = int(found[1])
+            if "messages received" in line:
+                break
+        assert not is_free(port)
+        for _ in range(2):
+            demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=10) in {0, 130}, "130 unless it was at its end already"
+    eventually(lambda: is_free(port), 5)
 
 
 def test_settings_of_ones_own_and_of_the_shell_do_not_disturb_it(tmp_path: Path) -> None:
