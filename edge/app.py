@@ -1,4 +1,5 @@
-"""The composition root: a configuration becomes a wired daemon. No other file names concrete classes of adapters."""
+"""The composition root: a configuration becomes a wired daemon. Only diagnosis.py,
+which tries them one by one, names concrete classes of adapters too."""
 
 from __future__ import annotations
 

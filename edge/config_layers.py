@@ -118,7 +118,7 @@ def load(
             continue
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
-            found = without_credentials(_one_line(assignment))
+            found = next(iter(assignment.split()), "")  # the rest may be a secret
             layers.problems.append(ConfigProblem("--set", found, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2"))
             continue
         layers.put(tuple(part.strip() for part in key.split(".")), _toml_value(text), "--set")
@@ -135,8 +135,11 @@ def find_file(given: Path | None) -> Path | None:
     """The file to read: `given`, else $EDGE_POSE_CONFIG, else the system's when there is one."""
     if given is None and (named := os.environ.get("EDGE_POSE_CONFIG")):
         given = Path(named)
-    if given is None and SYSTEM_FILE.exists():
-        given = SYSTEM_FILE
+    if given is None:
+        try:
+            given = SYSTEM_FILE if SYSTEM_FILE.exists() else None
+        except PermissionError:  # it is not for this user: to say so is for whoever reads it
+            given = SYSTEM_FILE
     return given
 
 
@@ -174,8 +177,15 @@ def _dotted(keys: Keys) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in one short line, however long or deep it is, without passwords."""
-    return without_credentials(_REPR.repr(value))
+    """A value in one short line, without passwords; of a table or a list, which may hold any, only what it is."""
+    match value:
+        case str():
+            value = without_credentials(value)
+        case dict():
+            return "a table"
+        case list():
+            return "a list"
+    return _REPR.repr(value)
 
 
 def _one_line(text: str) -> str:
@@ -200,15 +210,16 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
                 yield ConfigProblem(
                     origin, _dotted(keys), "", "unknown key" + (f"; did you mean {near}?" if near else "")
                 )
-            case "missing" if keys == ("camera",):
+            case "missing" | "too_short" if keys == ("camera",):
                 expected = 'no camera: add one, e.g. [camera.front] with source = "rtsp://..."'
                 yield ConfigProblem(origin, "camera", "", expected)
             case "missing":
                 yield ConfigProblem(origin, _dotted(keys), "", "is required")
             case _:
                 expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+                expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", expected)
                 if keys in _RATES:
-                    expected = "a number greater than 0, or 'unlimited'"
+                    expected = "a number from 0.01 to 1000, or 'unlimited'"
                 yield ConfigProblem(origin, _dotted(keys), _shown(item["input"]), f"expected {expected}")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from edge import app, preflight
-from edge.config import CameraConfig, Config
+from edge.config import CameraConfig, Config, without_credentials
 from edge.config_layers import LoadedConfig
 from edge.device import board, clock, health
-from edge.errors import CameraError, ConfigError, EdgePoseError, ExitCode, ModelError
+from edge.errors import CameraError, CameraLost, ConfigError, EdgePoseError, ExitCode, ModelError
 from edge.estimators.cpu import missing_features
 from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
@@ -39,12 +39,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One part: how it is, the facts, and what to do about it (empty when there is nothing to do)."""
+    """One part: how it is, the facts, and what to do about it (empty when there is nothing to do).
+
+    exit_code: of a failed one, what `run` would end with because of it, or FAILED for what `run` would endure.
+    """
 
     name: str
     verdict: Verdict
     detail: str
     remedy: str = ""
+    exit_code: ExitCode = ExitCode.OK
+
+
+def _failed(name: str, detail: str, remedy: str, exit_code: ExitCode = ExitCode.FAILED) -> Finding:
+    return Finding(name, Verdict.FAILED, detail, remedy, exit_code)
 
 
 def diagnose(loaded: LoadedConfig | ConfigError) -> Iterator[Finding]:
@@ -55,7 +63,7 @@ def diagnose(loaded: LoadedConfig | ConfigError) -> Iterator[Finding]:
     problems = list(loaded.problems if isinstance(loaded, ConfigError) else preflight.problems(loaded))
     remedy = "correct it where it says so; docs/configuration.md lists every key"
     for problem in problems:
-        yield Finding("config", Verdict.FAILED, str(problem), remedy)
+        yield _failed("config", str(problem), remedy, ExitCode.CONFIG)
     config = None if isinstance(loaded, ConfigError) else loaded.config
     if config is not None and not problems:
         yield Finding("config", Verdict.OK, f"device {config.device}, cameras {', '.join(config.camera)}")
@@ -78,42 +86,39 @@ def diagnose(loaded: LoadedConfig | ConfigError) -> Iterator[Finding]:
     yield _temperature()
 
 
-def exit_code(findings: list[Finding]) -> ExitCode:
-    """0 when the main job can run, else what `run` would end with, and 1 for what it would endure, such as a broker
-    that is away."""
-    codes = {"config": ExitCode.CONFIG, "cpu": ExitCode.CONFIG, "model": ExitCode.UNAVAILABLE}
-    codes |= {"estimator": ExitCode.SOFTWARE}
-    for finding in findings:
-        if finding.verdict is Verdict.FAILED:
-            kind = finding.name.partition(".")[0]
-            return ExitCode.NO_INPUT if kind == "camera" else codes.get(kind, ExitCode.FAILED)
-    return ExitCode.OK
+def exit_code(findings: Sequence[Finding]) -> ExitCode:
+    """0 when the main job can run, else what `run` would end with, else FAILED."""
+    codes = [finding.exit_code for finding in findings if finding.verdict is Verdict.FAILED]
+    return next((code for code in codes if code is not ExitCode.FAILED), codes[0] if codes else ExitCode.OK)
 
 
 def _cpu() -> Finding:
     if missing := missing_features():
         detail = f"{board.name()} has no {', '.join(sorted(missing))}"
-        return Finding("cpu", Verdict.FAILED, detail, "MediaPipe needs ARMv8.2 or x86-64: see docs/troubleshooting.md")
+        remedy = "MediaPipe needs ARMv8.2 or x86-64: see docs/troubleshooting.md"
+        return _failed("cpu", detail, remedy, ExitCode.CONFIG)
     return Finding("cpu", Verdict.OK, f"{board.name()} has all that MediaPipe needs")
 
 
 def _model(config: Config | None) -> tuple[Model | None, Finding]:
     name = config.pose.model if config else "full"
     store = ModelStore(config.pose.model_dir if config else None)
+    is_own = name not in BUNDLES
     try:
         model = store.find(name)
     except ModelError as error:
-        return None, Finding("model", Verdict.FAILED, str(error), f"edge-pose models fetch {name}")
+        if is_own:  # the configuration's finding has told it
+            return None, Finding("model", Verdict.OFF, "not tried: see config")
+        return None, _failed("model", str(error), f"edge-pose models fetch {name}", ExitCode.UNAVAILABLE)
     if model is not None:
         return model, Finding("model", Verdict.OK, f"{model.name}, {model.make}, {model.path}")
     detail = f"{name} is not in {store.directory}"
+    remedy = f"edge-pose models fetch {name}; without a network: --from a directory or mirror that has it"
     if config and config.pose.model_source == "off":
-        return None, Finding("model", Verdict.FAILED, f"{detail} and pose.model_source is off", _fetch_remedy(name))
-    return None, Finding("model", Verdict.WARNING, f"{detail}; run fetches it when it starts", _fetch_remedy(name))
-
-
-def _fetch_remedy(name: str) -> str:
-    return f"edge-pose models fetch {name}; without a network: --from a directory or mirror that has it"
+        return None, _failed("model", f"{detail} and pose.model_source is off", remedy, ExitCode.UNAVAILABLE)
+    if why := preflight.unwritable(store.directory):
+        return None, _failed("model", f"{detail}, which {why}", "see pose.model_dir", ExitCode.UNAVAILABLE)
+    return None, Finding("model", Verdict.WARNING, f"{detail}; run fetches it when it starts", remedy)
 
 
 def _estimator(model: Model) -> Finding:
@@ -131,15 +136,15 @@ def _estimator(model: Model) -> Finding:
                 people = len(estimator.estimate(frame))
                 times_s.append(time.monotonic() - began_s)
     except EdgePoseError as error:
-        return Finding("estimator", Verdict.FAILED, str(error), "see docs/troubleshooting.md")
+        return _failed("estimator", str(error), "see docs/troubleshooting.md, estimator", error.exit_code)
     if not people:
-        remedy = "use the model lite, full or heavy" if model.name not in BUNDLES else "report it with this output"
-        return Finding("estimator", Verdict.FAILED, f"model {model.name} does not find the drawn figure", remedy)
+        detail = f"model {model.name} does not find the drawn figure"
+        return Finding("estimator", Verdict.WARNING, detail, "see docs/troubleshooting.md, estimator")
     return Finding("estimator", Verdict.OK, f"finds a drawn figure in {1000 * min(times_s):.0f} ms")
 
 
 def _camera(name: str, camera: CameraConfig) -> Finding:
-    part = f"camera.{name}"
+    part, remedy = f"camera.{name}", f"see camera.{name}.source"
     deadline = Deadline(CAMERA_TIMEOUT_S)
     frame: Frame | None = None
     try:
@@ -148,10 +153,12 @@ def _camera(name: str, camera: CameraConfig) -> Finding:
                 frame = source.read(0.5)
     except EndOfStream:
         pass
+    except CameraLost as error:
+        return _failed(part, str(error), f"{remedy}; run would wait for it")
     except CameraError as error:
-        return Finding(part, Verdict.FAILED, str(error), f"see camera.{name}.source")
+        return _failed(part, str(error), remedy, error.exit_code)
     if frame is None:
-        return Finding(part, Verdict.FAILED, f"no picture in {CAMERA_TIMEOUT_S:g} s", f"see camera.{name}.source")
+        return _failed(part, f"no picture in {CAMERA_TIMEOUT_S:g} s", remedy)
     return Finding(part, Verdict.OK, f"{camera.kind}, {frame.rgb.width_px}x{frame.rgb.height_px}")
 
 
@@ -160,6 +167,7 @@ def _broker(config: Config) -> Finding:
         return Finding("broker", Verdict.OFF, "mqtt.url is empty: nothing is published")
     from edge.mqtt.session import Session
 
+    address = without_credentials(config.mqtt.url)
     try:
         session = Session(
             config.mqtt.url,
@@ -169,17 +177,17 @@ def _broker(config: Config) -> Finding:
             will=None,
             on_online=lambda: None,
         )
-    except (ConfigError, OSError) as error:  # of the files, which the configuration's findings have told already
-        return Finding("broker", Verdict.FAILED, f"not tried: {error}", "correct the configuration first")
+    except (ConfigError, OSError):  # the configuration's findings have told it
+        return Finding("broker", Verdict.OFF, "not tried: see config")
     deadline = Deadline(BROKER_TIMEOUT_S)
     while not session.online and session.failures < 2 and deadline.left_s():  # twice: for both versions of MQTT
         session.service()
         time.sleep(0.02)
     if session.online:
         session.close(None, 1.0)
-        return Finding("broker", Verdict.OK, f"{config.mqtt.url} speaks MQTT {session.protocol}")
+        return Finding("broker", Verdict.OK, f"{address} speaks MQTT {session.protocol}")
     why = session.trouble or "no answer"
-    return Finding("broker", Verdict.FAILED, f"{config.mqtt.url}: {why}", "see mqtt.* and whether the broker runs")
+    return _failed("broker", f"{address}: {why}", "see mqtt.* and whether the broker runs")
 
 
 def _hub(config: Config) -> Finding:
@@ -187,10 +195,10 @@ def _hub(config: Config) -> Finding:
         return Finding("hub", Verdict.OFF, "rerun.url is empty: nothing is streamed")
     from edge.rerun_log.probe import why_out_of_reach
 
+    address = without_credentials(config.rerun.url)
     if why := why_out_of_reach(config.rerun.url, HUB_TIMEOUT_S):
-        remedy = "see rerun.url; on the hub: rerun --serve-grpc"
-        return Finding("hub", Verdict.FAILED, f"{config.rerun.url}: {why}", remedy)
-    return Finding("hub", Verdict.OK, f"{config.rerun.url} answers")
+        return _failed("hub", f"{address}: {why}", "see rerun.url; on the hub: rerun --serve-grpc")
+    return Finding("hub", Verdict.OK, f"{address} answers")
 
 
 def _disk(config: Config | None) -> Finding:

@@ -90,7 +90,8 @@ def _no_certificates(file: Path) -> str | None:
     if why := _no_regular_file(file):
         return why
     try:
-        held = ssl.create_default_context(cafile=str(file)).get_ca_certs()
+        # Not only authorities': a broker's own certificate can be trusted too.
+        held = ssl.create_default_context(cafile=str(file)).cert_store_stats()["x509"]
     except (ssl.SSLError, OSError):
-        held = []
-    return None if held else "holds no CA certificate in PEM form"
+        held = 0
+    return None if held else "holds no certificate in PEM form"

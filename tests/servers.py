@@ -68,10 +68,12 @@ def certificates(folder: Path) -> None:
 
     key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     for name in ("ca", "stranger"):
-        openssl(f"req -x509 {key} -subj /CN={name} -keyout {name}.key -out {name}.crt")
+        usage = "-addext keyUsage=critical,keyCertSign,cRLSign"  # Python 3.13 insists on it
+        openssl(f"req -x509 {key} {usage} -subj /CN={name} -keyout {name}.key -out {name}.crt")
     openssl(f"req {key} -subj /CN=localhost -keyout server.key -out server.csr")
-    (folder / "names").write_text("subjectAltName=DNS:localhost")
-    openssl("x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile names -out server.crt")
+    extensions = ("subjectAltName=DNS:localhost", "authorityKeyIdentifier=keyid", "subjectKeyIdentifier=hash")
+    (folder / "extensions").write_text("\n".join(extensions))
+    openssl("x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile extensions -out server.crt")
 
 
 def tls_settings(folder: Path) -> str:

@@ -17,6 +17,8 @@ from edge.config import CameraConfig, Config, MqttConfig, Rate, without_credenti
         ("/home/anna@home/clip.mp4", "/home/anna@home/clip.mp4"),
         ("synthetic", "synthetic"),
         ("rtsp://anna:ge/heim@door.local/1", "rtsp://***@door.local/1"),
+        ("rtsp://anna:ge heim@door.local/1", "rtsp://***@door.local/1"),
+        ("http://door/mjpg?access_token=geheim&api_key=geheim", "http://door/mjpg?access_token=***&api_key=***"),
         ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
         ("rtsp://door.local:554/a@b", "rtsp://door.local:554/a@b"),
         ("http://door/mjpg?user=anna&password=geheim&size=1", "http://door/mjpg?user=anna&password=***&size=1"),

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,7 +167,7 @@ landmarks_hz = "lots"
             f"{file}: log_level = 'loud': expected 'debug', 'info', 'warning' or 'error'",
             f"{file}: camera.front.source = ' ': expected synthetic, rtsp://... or the path of a video file",
             f"{file}: camera.front.width_px = 63: expected a multiple of 2",
-            f"{file}: camera.front.fps = 0: expected greater than 0",
+            f"{file}: camera.front.fps = 0: expected greater than or equal to 0.1",
             f"{file}: camera.front.pace = 'fast': expected 'realtime' or 'unlimited'",
             f"{file}: camera.\"front door\" = 'front door': expected {NAME}",
             f"{file}: camera.back.source: is required",
@@ -172,8 +175,8 @@ landmarks_hz = "lots"
             f"{file}: pose.modle: unknown key; did you mean model?",
             f"{file}: mqtt.url = 'http://hub.local': expected {BROKER}",
             f"{file}: mqtt.prefix = 'pose/#': expected a topic without wildcards, such as pose/v1",
-            f"{file}: mqtt.summary_hz = -1: expected a number greater than 0, or 'unlimited'",
-            f"{file}: mqtt.landmarks_hz = 'lots': expected a number greater than 0, or 'unlimited'",
+            f"{file}: mqtt.summary_hz = -1: expected a number from 0.01 to 1000, or 'unlimited'",
+            f"{file}: mqtt.landmarks_hz = 'lots': expected a number from 0.01 to 1000, or 'unlimited'",
             "environment EDGE_POSE__RERUN__KEEP_MB: rerun.keep_mb = 0: expected greater than 0",
             f"environment EDGE_POSE__RERUN__URL: rerun.url = 'hub.local:9876': expected {VIEWER}",
             "--set: mqtt.sumary_hz: unknown key; did you mean summary_hz?",
@@ -187,14 +190,14 @@ landmarks_hz = "lots"
     ("toml", "line"),
     [
         ("", 'camera: no camera: add one, e.g. [camera.front] with source = "rtsp://..."'),
-        ("camera = {}", "camera = {}: expected "),
-        ("camera = 5", "camera = 5: expected a valid dictionary"),
+        ("camera = {}", "camera: no camera: add one, e.g. [camera.front]"),
+        ("camera = 5", "camera = 5: expected a table"),
         (CAMERA + "mqtt = 5", "camera.front.mqtt: unknown key"),
-        ("mqtt = 5\n" + CAMERA, "mqtt = 5: expected a valid "),
+        ("mqtt = 5\n" + CAMERA, "mqtt = 5: expected a table"),
         (CAMERA + "fps = nan", "camera.front.fps = nan: expected "),
         (
             CAMERA + "[mqtt]\nsummary_hz = nan",
-            "mqtt.summary_hz = nan: expected a number greater than 0, or 'unlimited'",
+            "mqtt.summary_hz = nan: expected a number from 0.01 to 1000, or 'unlimited'",
         ),
         ('device = "hall/pi"\n' + CAMERA, "device = 'hall/pi': expected 1 to 64 letters, digits, '-' or '_'"),
         ("a =\n", "syntax: is not TOML: Invalid value (at line 1, column 4)"),
@@ -250,6 +253,36 @@ def test_toml_that_python_cannot_swallow_is_told_like_any_other_mistake(file: Pa
     assert line.startswith(f"{file}: ")
 
 
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("pose.modle", "model"),
+        ("model", "pose.model"),
+        ("mqtt.keep_mb", "rerun.keep_mb"),
+        ("rerun.fps", "camera.NAME.fps"),
+        ("camera.front.landmarks_hz", "mqtt.landmarks_hz"),
+        ("loglevel", "log_level"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_valid_one_that_was_meant(file: Path, key: str, near: str) -> None:
+    assert refused(file, sets=[f"{key}=1"]) == [f"--set: {key}: unknown key; did you mean {near}?"]
+
+
+def test_bytes_that_are_no_text_are_told(file: Path) -> None:
+    value = b"pose/\xff".decode(errors="surrogateescape")
+    lines = refused(file, sets=[f"mqtt.prefix={value}"], environment={"EDGE_POSE__MQTT__USERNAME": value})
+
+    assert [line.rpartition(": ")[2] for line in lines] == ["is not UTF-8 text"] * 2
+
+
+def test_an_empty_path_names_no_file(file: Path) -> None:
+    config = loaded(file, environment={"EDGE_POSE__RERUN__RECORD_DIR": ""}, sets=["mqtt.ca_file="]).config
+
+    assert (config.rerun.record_dir, config.mqtt.ca_file) == (None, None)
+    (line,) = refused(file, CAMERA + '[rerun]\nrecord_dir = "a\\u0000b"\n')
+    assert line.endswith("expected a path, which can't hold a zero byte")
+
+
 @pytest.mark.parametrize("text", ["1" * 5000, "[" * 3000], ids=["a number of 5000 digits", "3000 brackets"])
 def test_a_set_value_that_python_cannot_read_as_toml_is_text(file: Path, text: str) -> None:
     assert loaded(file, sets=[f"mqtt.username={text}"]).config.mqtt.username == text
@@ -257,12 +290,25 @@ def test_a_set_value_that_python_cannot_read_as_toml_is_text(file: Path, text: s
 
 @pytest.mark.parametrize(
     "setting",
-    ["mqtt.url=mqtt://anna:geheim@hub", "rerun.url=http://anna:geheim@hub", "camera.front=rtsp://anna:geheim@door/1"],
+    [
+        "mqtt.url=mqtt://anna:geheim@hub",
+        "mqtt.url=mqtt://anna:geheim#x@hub",
+        "mqtt.url=mqtt://anna:geheim/x@hub",
+        "rerun.url=http://anna:geheim@hub",
+        "rerun.url=rerun+http://anna:geheim@hub",
+        "pose.model_source=https://anna:geheim@hub",
+        "camera.front=rtsp://anna:geheim@door/1",
+        f"camera.front=rtsp://anna:{'geheim' * 12}@{'door.' * 20}local/1",
+        'mqtt.url={password = "geheim"}',
+        'mqtt.url=["geheim"]',
+        "mqtt.url=http://hub/?access_token=geheim&x=1",
+        "mqtt password geheim",
+    ],
 )
 def test_an_error_never_prints_a_password(file: Path, setting: str) -> None:
     (line,) = refused(file, sets=[setting])
 
-    assert setting.partition("=")[0] in line
+    assert setting.partition("=")[0].split()[0] in line
     assert "geheim" not in line
 
 
@@ -302,6 +348,22 @@ def test_the_file_is_the_one_given_else_the_one_of_the_environment(
 
     assert find_file(tmp_path / "given.toml") == tmp_path / "given.toml"
     assert find_file(None) == tmp_path / "environment.toml"
+
+
+def test_a_system_file_that_is_not_for_this_user_is_told_and_not_overlooked(tmp_path: Path) -> None:
+    sealed = tmp_path / "sealed"
+    sealed.mkdir(mode=0)
+    script = (
+        "import sys; from pathlib import Path; from edge import config_layers;"
+        "config_layers.SYSTEM_FILE = Path(sys.argv[1]);"
+        "config_layers.load(config_layers.find_file(None), environment={}, sets=[])"
+    )
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.getuid() == 0 else []
+    command = [*drop, sys.executable, "-c", script, str(sealed / "config.toml")]
+    failed = subprocess.run(command, check=False, capture_output=True, text=True)
+    sealed.chmod(0o700)
+
+    assert failed.stderr.splitlines()[-1].endswith(f"{sealed}/config.toml: file: can't be read: Permission denied")
 
 
 # Any text, any nesting, any setting: anything that can be typed ends as a configuration or as an error of ours.

@@ -1,27 +1,15 @@
 from __future__ import annotations
 
-import pytest
-
 from edge.diagnosis import Finding, Verdict, exit_code
+from edge.errors import ExitCode
 
 
-@pytest.mark.parametrize(
-    ("failed", "code"),
-    [
-        ("config", 78),
-        ("cpu", 78),
-        ("model", 69),
-        ("estimator", 70),
-        ("camera.front", 66),
-        ("broker", 1),
-        ("hub", 1),
-    ],
-)
-def test_the_first_failure_decides_with_which_code_it_ends(failed: str, code: int) -> None:
-    fine = [
-        Finding("memory", Verdict.OK, "much"),
-        Finding("clock", Verdict.WARNING, "slow"),
-        Finding("x", Verdict.OFF, ""),
-    ]
-    assert exit_code(fine) == 0
-    assert exit_code([*fine, Finding(failed, Verdict.FAILED, "no"), Finding("hub", Verdict.FAILED, "no")]) == code
+def failed(code: ExitCode) -> Finding:
+    return Finding("part", Verdict.FAILED, "no", "mend it", code)
+
+
+def test_what_would_end_run_decides_before_what_run_would_endure() -> None:
+    fine = [Finding("a", Verdict.OK, ""), Finding("b", Verdict.WARNING, "", "better"), Finding("c", Verdict.OFF, "")]
+    assert exit_code([]) == exit_code(fine) == ExitCode.OK
+    assert exit_code([*fine, failed(ExitCode.FAILED)]) == ExitCode.FAILED
+    assert exit_code([failed(ExitCode.FAILED), failed(ExitCode.NO_INPUT), failed(ExitCode.CONFIG)]) == ExitCode.NO_INPUT

@@ -32,6 +32,7 @@ FOREIGN = {
     "Connection timed out",
     "401 Unauthorized",
     "Name or service not known",
+    "Temporary failure in name resolution",
     "Not authorized",
     "Permission denied",
     "(at line 3, column 7)",
@@ -155,9 +156,12 @@ def test_what_the_tables_say_that_programs_say_is_in_the_code() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "edge").rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
     for phrase in phrases:
-        for part in re.split(r"…|;|\d+", phrase):
+        ours = phrase
+        for known in FOREIGN:
+            ours = ours.replace(known, "…")
+        for part in re.split(r"…|;|\d+", ours):
             text = part.strip(" ,;()")
-            assert len(text) < 4 or text in source or any(known in phrase for known in FOREIGN), phrase
+            assert len(text) < 4 or text in source, phrase
 
 
 @pytest.mark.usefixtures("model")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from edge import preflight
 from edge.config_layers import load
 from edge.errors import ConfigError
+from tests.servers import certificates
 
 
 def told(**keys: object) -> list[str]:
@@ -67,16 +67,13 @@ def test_the_password_is_the_first_line(tmp_path: Path, content: bytes) -> None:
     assert preflight.password(tmp_path / "password") == "secret"
 
 
-def test_a_ca_file_holds_an_authority(tmp_path: Path) -> None:
-    request = (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.crt -subj /CN=ca"
-    )
-    subprocess.run(["openssl", *request.split()], check=True, capture_output=True, cwd=tmp_path)
-    assert told(mqtt__ca_file=str(tmp_path / "ca.crt")) == []
+def test_a_ca_file_holds_certificates_be_they_an_authoritys_or_a_brokers_own(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    assert told(mqtt__ca_file=str(tmp_path / "ca.crt")) == told(mqtt__ca_file=str(tmp_path / "server.crt")) == []
     (tmp_path / "empty").touch()
     for name in ("ca.key", "empty"):
         assert told(mqtt__ca_file=str(tmp_path / name)) == [
-            f"here: mqtt.ca_file = '{tmp_path / name}': holds no CA certificate in PEM form"
+            f"here: mqtt.ca_file = '{tmp_path / name}': holds no certificate in PEM form"
         ]
     assert told(mqtt__ca_file=str(tmp_path)) == [f"here: mqtt.ca_file = '{tmp_path}': is a directory"]
 

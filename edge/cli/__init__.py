@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 from typing import Annotated
 
 import typer
 
 from edge import __version__
 from edge.cli import check, demo, doctor, models, run, schema
+from edge.cli.options import leave
+from edge.errors import ExitCode
 
 app = typer.Typer(
     name="edge-pose",
@@ -45,4 +50,14 @@ app.add_typer(schema.app, name="schema")
 
 def main() -> None:
     """The entry point of the console script."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no tick mark shows a question mark
+    try:
+        app()
+    except OSError as error:
+        # Of files with a name all is said where they are used; what is left is what print writes into.
+        if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
+            raise
+        print(f"edge-pose: standard output can't be written: {error.strerror}", file=sys.stderr)
+        leave(ExitCode.FAILED)

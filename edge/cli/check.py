@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import typer
@@ -37,4 +38,4 @@ def _shown(value: object) -> str:
         case int() | float():
             return str(value)
         case _:
-            return f'"{without_credentials(str(value))}"'
+            return json.dumps(without_credentials(str(value)), ensure_ascii=False)

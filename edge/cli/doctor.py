@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 
@@ -42,10 +41,19 @@ def doctor(config: ConfigFile = None, sets: Sets = None, *, as_json: Json = Fals
         if not as_json:
             _print(console, finding)
     if as_json:
-        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+        print(json.dumps([_entry(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
         _conclude(console, findings)
     leave(exit_code(findings))
+
+
+def _entry(finding: Finding) -> dict[str, str]:
+    return {
+        "name": finding.name,
+        "verdict": finding.verdict,
+        "detail": finding.detail,
+        "remedy": finding.remedy,
+    }
 
 
 def _print(console: Console, finding: Finding) -> None:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from edge.cli.local_server import free_port, is_free, local_server, wait_until_listening
+from edge.cli.local_server import free_port, local_server, wait_until_listening, why_taken
 from edge.errors import ConfigError, ConfigProblem, SinkError
 
 _START_TIMEOUT_S = 10.0
@@ -50,8 +50,8 @@ def local_broker(kind: BrokerKind, port: int | None = None) -> Iterator[LocalBro
     """
     if port is None:
         port = free_port()
-    elif not is_free(port):
-        expected = f"another program listens there; see 'ss -ltnp sport = :{port}', or leave the option out"
+    elif why := why_taken(port):
+        expected = f"{why}; see 'ss -ltnp sport = :{port}', or leave the option out"
         raise ConfigError([ConfigProblem("demo's options", "--port", str(port), expected)])
     # Debian puts servers where a user's PATH does not look.
     mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")

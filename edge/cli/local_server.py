@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import errno
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from edge.children import ending_with_us
 from edge.errors import SinkError
 
 _START_TIMEOUT_S = 10.0
@@ -18,12 +19,10 @@ _STOP_TIMEOUT_S = 2.0
 @contextlib.contextmanager
 def local_server(command: Sequence[str], *ports: int, environment: Mapping[str, str]) -> Iterator[None]:
     """Run `command`, which listens on `ports`, until the end of the block. Raises SinkError when it doesn't listen."""
-    # Should this process be ended without notice, the kernel ends the server.
-    setpriv = [program, "--pdeathsig", "KILL", "--"] if (program := shutil.which("setpriv")) else []
     quiet = subprocess.DEVNULL
     # In a group of its own, Ctrl-C in the terminal does not reach it: it is to outlive the daemon.
     process = subprocess.Popen(
-        [*setpriv, *command], stdin=quiet, stdout=quiet, stderr=quiet, env=environment, process_group=0
+        ending_with_us(command), stdin=quiet, stdout=quiet, stderr=quiet, env=environment, process_group=0
     )
     try:
         for port in ports:
@@ -45,15 +44,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on the loopback interface's `port`."""
+def why_taken(port: int) -> str | None:
+    """Why no server could listen on the loopback interface's `port`; None when one could."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
+    return None
 
 
 def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None) -> None:

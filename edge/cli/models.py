@@ -12,9 +12,9 @@ import typer
 from edge import logs
 from edge.cli.model_progress import progress_bar
 from edge.cli.options import ConfigFile, Json, Sets, reported_errors
-from edge.config import PoseConfig
+from edge.config import PoseConfig, source_of_models, without_credentials
 from edge.config_layers import find_file, load
-from edge.errors import ModelError
+from edge.errors import ConfigError, ConfigProblem, ModelError
 from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
 
@@ -66,11 +66,12 @@ def fetch(
     """
     with reported_errors():
         logs.setup("info")
-        pose = _pose(config, sets, f"pose.model_source={source}" if source else "")
+        pose = _pose(config, sets)
+        wanted = pose.model_source if source is None else _source(source)
         store = _store(directory, pose)
         for name in names or [pose.model]:
             with progress_bar(name) as progress:
-                model = store.fetch(name, source=pose.model_source, progress=progress)
+                model = store.fetch(name, source=wanted, progress=progress)
             typer.echo(_line(model))
 
 
@@ -82,13 +83,22 @@ def verify(names: Names = None, directory: Directory = None, config: ConfigFile 
     """
     with reported_errors():
         store = _store(directory, _pose(config, sets))
-        found = {name: store.find(name) for name in names or BUNDLES}
-        missing = [name for name, model in found.items() if model is None]
-        if missing and (names or len(missing) == len(found)):
-            raise ModelError(f"model {', '.join(missing)}: not in {store.directory}; edge-pose models fetch brings it")
-        for model in found.values():
+        whole, flaws = [], []
+        for name in names or BUNDLES:
+            try:
+                model = store.find(name)
+            except ModelError as error:
+                flaws.append(str(error))
+                continue
             if model is not None:
+                whole.append(name)
                 typer.echo(_line(model))
+            elif names:
+                flaws.append(_missing(store, name))
+        if not (whole or flaws):
+            flaws.append(_missing(store, ", ".join(BUNDLES)))
+        if flaws:
+            raise ModelError("\n".join(flaws))
 
 
 @app.command()
@@ -110,15 +120,22 @@ def path(
         name = name or pose.model
         model = store.find(name)
         if model is None:
-            raise ModelError(f"model {name}: not in {store.directory}; edge-pose models fetch {name} brings it")
+            raise ModelError(_missing(store, name))
         typer.echo(model.path)
 
 
-def _pose(file: Path | None, sets: list[str] | None, override: str = "") -> PoseConfig:
+def _pose(file: Path | None, sets: list[str] | None) -> PoseConfig:
     """The `[pose]` table in force; models are wanted before there are cameras."""
     anything = {"camera": {"any": {"source": "synthetic"}}}
-    settings = [*(sets or []), *([override] if override else [])]
-    return load(find_file(file), environment=os.environ, sets=settings, base=anything).config.pose
+    return load(find_file(file), environment=os.environ, sets=sets or [], base=anything).config.pose
+
+
+def _source(given: str) -> str:
+    try:
+        return source_of_models(given)
+    except ValueError as error:
+        shown = repr(without_credentials(given))
+        raise ConfigError([ConfigProblem("models fetch", "--from", shown, f"expected {error}")]) from None
 
 
 def _store(directory: Path | None, pose: PoseConfig) -> ModelStore:
@@ -134,6 +151,10 @@ def _row(store: ModelStore, name: str) -> dict[str, Any]:
     if model is None:
         return row
     return {**row, "state": str(model.make), "path": str(model.path), "sha256": model.sha256}
+
+
+def _missing(store: ModelStore, name: str) -> str:
+    return f"model {name}: not in {store.directory}; edge-pose models fetch brings it"
 
 
 def _line(model: Model) -> str:

@@ -58,6 +58,7 @@ def leave(code: int) -> NoReturn:
     """End the process now. Everything of ours has been stopped in order by then, or given up at the deadline; what is
     left are exit hooks of libraries, and Rerun's waits for a stuck viewer for as long as that is stuck."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # full, or closed from the start
+            stream.flush()
     os._exit(code)

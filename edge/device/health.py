@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -19,10 +19,11 @@ def memory_available_mb(proc: Path = Path("/proc")) -> float | None:
 
 def free_mb(directory: Path) -> float:
     """Megabytes that can still be written into `directory`, or into where it will be made."""
-    place = directory.absolute()
-    while not os.path.lexists(place):
-        place = place.parent
-    return shutil.disk_usage(place).free / 1e6
+    directory = directory.absolute()
+    for place in (directory, *directory.parents):
+        with contextlib.suppress(OSError):  # not there yet, or not for this user
+            return shutil.disk_usage(place).free / 1e6
+    raise AssertionError("the root directory is there")
 
 
 def temperature_celsius(sys: Path = Path("/sys")) -> float | None:

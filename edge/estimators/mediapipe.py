@@ -160,8 +160,21 @@ def _import_mediapipe() -> Any:
     # even waits ten seconds. Its HTTP client obeys this variable, and nothing can be at that address: the report fails.
     # putenv tells native code only; os.environ, and with it whatever this program itself fetches, stays as it is.
     os.putenv("https_proxy", _NOWHERE)
-    for exception in ("no_proxy", "NO_PROXY"):
-        os.unsetenv(exception)
+    _take_exceptions_from_native_code()
     import mediapipe  # noqa: PLC0415 - 1 s and 100 MB, and only where poses are estimated
 
     return mediapipe
+
+
+def _take_exceptions_from_native_code() -> None:
+    """Exempt Google's hosts from no proxy. Other exceptions stay: FFmpeg, which reads http cameras, obeys them too."""
+    for name in ("no_proxy", "NO_PROXY"):
+        exceptions = [entry.strip() for entry in os.environ.get(name, "").split(",")]
+        if "*" in exceptions:  # as if there were no proxies
+            for proxy in ("http_proxy", "HTTP_PROXY"):
+                os.unsetenv(proxy)
+        kept = [entry for entry in exceptions if "google" not in entry and entry.strip("*.") not in {"", "com"}]
+        if kept:
+            os.putenv(name, ",".join(kept))
+        else:
+            os.unsetenv(name)

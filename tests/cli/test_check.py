@@ -38,7 +38,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     assert check.stderr.splitlines() == [
         f"edge-pose: {file}: camera.front.width_px = 641: expected a multiple of 2",
         f"edge-pose: {file}: pose.modle: unknown key; did you mean model?",
-        "edge-pose: --set: mqtt.landmarks_hz = 'often': expected a number greater than 0, or 'unlimited'",
+        "edge-pose: --set: mqtt.landmarks_hz = 'often': expected a number from 0.01 to 1000, or 'unlimited'",
         "edge-pose: environment EDGE_POSE__RERUN__VIDEO: rerun.video = 'gif': expected 'h264', 'jpeg' or 'off'",
     ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli.local_server import is_free
+from edge.cli.local_server import why_taken
 from tests.cli.command import COMMAND, edge_pose
 from tests.conftest import eventually
 from tests.rerun_log.reading import rows
@@ -67,11 +67,11 @@ def test_ctrl_c_twice_ends_at_once_and_leaves_no_broker_behind(tmp_path: Path) -
                 port = int(found[1])
             if "messages received" in line:
                 break
-        assert not is_free(port)
+        assert why_taken(port)
         for _ in range(2):
             demo.send_signal(signal.SIGINT)
         assert demo.wait(timeout=10) in {0, 130}, "130 unless it was at its end already"
-    eventually(lambda: is_free(port), 5)
+    eventually(lambda: not why_taken(port), 5)
 
 
 def test_settings_of_ones_own_and_of_the_shell_do_not_disturb_it(tmp_path: Path) -> None:

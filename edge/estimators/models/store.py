@@ -12,11 +12,10 @@ import fcntl
 import logging
 import os
 import shutil
+import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from edge.errors import ModelError
@@ -51,7 +50,12 @@ def default_dir() -> Path:
         return Path(state.split(":")[0]) / "models"
     if os.access(STATE_DIR, os.W_OK):
         return STATE_DIR / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-pose" / "models"
+    if not (cache := os.environ.get("XDG_CACHE_HOME", "")):
+        try:
+            cache = str(Path.home() / ".cache")
+        except RuntimeError:  # a user without a home, as in containers
+            cache = tempfile.gettempdir()
+    return Path(cache) / "edge-pose" / "models"
 
 
 class ModelStore:
@@ -65,7 +69,7 @@ class ModelStore:
         self,
         directory: Path | None = None,
         *,
-        preloaded: Sequence[Path] = (PRELOADED_DIR,),
+        preloaded: Sequence[Path] = (PRELOADED_DIR, STATE_DIR / "models"),
         bundles: Mapping[str, Bundle] = BUNDLES,
     ) -> None:
         self.directory = directory or default_dir()
@@ -81,10 +85,18 @@ class ModelStore:
         bundle = self._bundles.get(name)
         if bundle is None:
             return _own_file(name)
-        for directory in (self.directory, *self._preloaded):
-            path = directory / bundle.file_name
+        remedy = f"'edge-pose models fetch {name}' replaces it"
+        path = self.directory / bundle.file_name
+        try:
             if path.exists():
-                return _verified(bundle, path, f"'edge-pose models fetch {name}' replaces it")
+                return _verified(bundle, path, remedy)
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}; see pose.model_dir") from None
+        for directory in self._preloaded:
+            path = directory / bundle.file_name
+            with contextlib.suppress(OSError):  # a directory that isn't for this user is none
+                if path.exists():
+                    return _verified(bundle, path, remedy)
         return None
 
     def ensure(self, name: str, *, source: str = "auto", progress: Progress | None = None) -> Model:
@@ -97,16 +109,16 @@ class ModelStore:
         if bundle is None:
             raise ModelError(f"model {name!r}: expected {', '.join(self._bundles)}; only those can be fetched")
         path = self.directory / bundle.file_name
+        if model := self._whole(bundle, path):
+            return model
         ways = sources(source)
         if not ways:
             raise _unfetched(bundle, self.directory, "pose.model_source is off")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with _exclusive(self.directory):
-                # Whoever held the lock may have fetched it.
-                with contextlib.suppress(ModelError):
-                    if path.exists():
-                        return _verified(bundle, path, "")
+                if model := self._whole(bundle, path):  # whoever held the lock has fetched it
+                    return model
                 scratch = self.directory / _FETCH_DIR
                 scratch.mkdir(exist_ok=True)
                 partial = scratch / f"{bundle.file_name}.part"
@@ -122,10 +134,18 @@ class ModelStore:
         log.info("model %s: fetched and verified, kept as %s", name, path)
         return _verified(bundle, path, "")
 
+    @staticmethod
+    def _whole(bundle: Bundle, path: Path) -> Model | None:
+        """The model at `path`, if it is there and not damaged."""
+        try:
+            return _verified(bundle, path, "") if path.exists() else None
+        except (ModelError, OSError):
+            return None
+
 
 def _verified(bundle: Bundle, path: Path, remedy: str) -> Model:
     found = sha256_of(path)
-    make = bundle.make_of(path, found)
+    make = bundle.make_of(found)
     if make is None:
         raise ModelError(f"{path}: sha256 is {found}, expected {bundle.sha256}; {remedy}")
     return Model(bundle.name, path, found, make)
@@ -156,13 +176,18 @@ def _exclusive(directory: Path) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except BlockingIOError:  # held by another process
                 if time.monotonic() > end_s:
                     raise ModelError(f"{directory}: another process has been fetching into it for too long") from None
                 if not told:
                     log.info("another process is fetching into %s; waiting for it", directory)
                     told = True
                 time.sleep(_LOCK_POLL_S)
+            except OSError as error:
+                # A file system without such locks, NFS for one. Two fetches at once may then spoil each other's partial
+                # file, which its hash tells.
+                log.debug("%s can't be locked: %s", directory, error)
+                break
         yield
     finally:
         os.close(descriptor)
@@ -183,8 +208,8 @@ def _bring(bundle: Bundle, partial: Path, ways: Sequence[Source], progress: Prog
                 return
             reason = f"what arrived has sha256 {sha256_of(partial)}, expected {bundle.sha256}"
             partial.unlink()
-        except (ModelError, HTTPException, zipfile.BadZipFile) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+        except ModelError as error:
+            reason = " ".join(str(error).split())
         log.info("model %s: %s", bundle.name, reason)
         failures.append(reason)
     raise _unfetched(bundle, partial.parent.parent, "; ".join(failures))
@@ -198,8 +223,7 @@ def _unfetched(bundle: Bundle, directory: Path, why: str) -> ModelError:
 
 
 def _tidy(scratch: Path) -> None:
-    """Keep of a fetch what the next one can go on from: a third of a model is worth it, a package client's leftovers
-    aren't."""
+    """Keep of a fetch only what the next one can go on from."""
     for entry in scratch.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
@@ -210,7 +234,7 @@ def _tidy(scratch: Path) -> None:
 
 
 def _is_right(bundle: Bundle, file: Path) -> bool:
-    return bundle.make_of(file, sha256_of(file)) is not None
+    return bundle.make_of(sha256_of(file)) is not None
 
 
 def _settle(partial: Path, path: Path) -> None:

