@@ -40,10 +40,10 @@ def _all_commands(
     pass
 
 
-app.command("run")(run.run)
-app.command("demo")(demo.demo)
-app.command("check")(check.check)
-app.command("doctor")(doctor.doctor)
+app.command("run", short_help="The daemon.")(run.run)
+app.command("demo", short_help="The main job on a bundled clip; needs nothing else.")(demo.demo)
+app.command("check", short_help="Validate the configuration and print it.")(check.check)
+app.command("doctor", short_help="Try each part and say what to do.")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(schema.app, name="schema")
 

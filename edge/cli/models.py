@@ -23,7 +23,7 @@ app = typer.Typer(help="List, fetch and verify the pose models.", no_args_is_hel
 Directory = Annotated[
     Path | None, typer.Option("--dir", help="Where models are kept; default: pose.model_dir of the configuration.")
 ]
-Names = Annotated[list[str] | None, typer.Argument(metavar="[lite|full|heavy]...", help="Which ones.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="lite, full or heavy.")]
 
 
 @app.command("list")
@@ -104,7 +104,7 @@ def verify(names: Names = None, directory: Directory = None, config: ConfigFile 
 @app.command()
 def path(
     name: Annotated[
-        str | None, typer.Argument(metavar="[lite|full|heavy]", help="Default: the configured one.")
+        str | None, typer.Argument(metavar="NAME", help="lite, full or heavy; default: the configured one.")
     ] = None,
     directory: Directory = None,
     config: ConfigFile = None,
