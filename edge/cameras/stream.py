@@ -163,7 +163,8 @@ class StreamSource:
                 frames = packet.decode()
             except av.InvalidDataError as error:
                 undecodable += 1
-                self._faults.failed("camera %s: a packet can't be decoded, going on: %s", self._camera, error)
+                reason = error.strerror or error
+                self._faults.failed("camera %s: a packet can't be decoded, going on: %s", self._camera, reason)
                 if undecodable > _UNDECODABLE_MOST:
                     raise
                 continue
