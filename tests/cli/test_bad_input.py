@@ -243,7 +243,7 @@ def test_the_wrong_ca_name_password_or_scheme_is_one_line_and_the_rest_goes_on(
             "url": f"mqtt://localhost:{port}"
         },
         "Connection refused": {"url": f"mqtts://localhost:{free_port()}"},
-        " name ": {"url": "mqtts://nowhere.invalid"},  # not known, or its resolution failed: there may be no network
+        "nowhere.invalid": {"url": "mqtts://nowhere.invalid"},  # unknown, or there is no network to ask
     }
     for number, (expected, keys) in enumerate(cases.items()):
         directory = tmp_path / str(number)

@@ -29,6 +29,6 @@ def test_the_configuration_as_json_schema() -> None:
 
 def test_the_configuration_as_a_page() -> None:
     page = edge_pose("schema", "config", "--format", "markdown").stdout
-    assert "| `fps` | number in frames/s, above 0 to 240 | `30.0` |" in page
-    assert '| `landmarks_hz` | number in Hz, above 0 or `"unlimited"` | `30.0` |' in page
+    assert "| `fps` | number in frames/s, 0.1 to 240 | `30.0` |" in page
+    assert '| `landmarks_hz` | number in Hz, 0.01 to 1000 or `"unlimited"` | `30.0` |' in page
     assert "| `source` | text | **needed** |" in page
