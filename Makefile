@@ -42,8 +42,8 @@ clean: ## remove the virtual environment and everything generated
 # pip checks every hash and resolves nothing: what is installed is what was locked.
 define install
 	@requirements/system-packages.sh $(1)
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing requirements/$(1).txt into .venv ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv # also one that Ctrl-C cut short
+	@echo "installing requirements/$(1).txt into .venv, 1.3 GB; this takes a minute, on a small board several ..."
 	@$(PIP) install --quiet --no-deps --require-hashes -r requirements/build.txt -r requirements/$(1).txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@

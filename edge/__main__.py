@@ -1,5 +1,19 @@
-"""`python -m edge` is the `edge-pose` command."""
+"""The entry point: `edge-pose`, or `python -m edge`."""
 
-from edge.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+from edge.errors import ExitCode
+
+
+def main() -> None:
+    try:
+        from edge import cli  # noqa: PLC0415 - half a second in which somebody may press Ctrl-C
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -63,7 +63,10 @@ def _mqtt_url(value: str) -> str:
 
 
 def _rerun_url(value: str) -> str:
-    return _url(value, ("rerun+http",))
+    _url(value, ("rerun+http",))
+    if value and urlsplit(value).path != "/proxy":
+        raise ValueError("an address such as rerun+http://HOST:9876/proxy; the /proxy belongs to it")
+    return value
 
 
 def _topic(value: str) -> str:

@@ -152,7 +152,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError([ConfigProblem(str(file), f"line {line}", "", "is not UTF-8 text")]) from None
     except (ValueError, RecursionError) as error:  # the latter two for numbers and nesting beyond Python's limits
-        raise ConfigError([ConfigProblem(str(file), "syntax", "", f"is not TOML: {_one_line(str(error))}")]) from None
+        hint = "; text stands in quotes" if "Invalid value" in str(error) else ""
+        problem = f"is not TOML: {_one_line(str(error))}{hint}"
+        raise ConfigError([ConfigProblem(str(file), "syntax", "", problem)]) from None
 
 
 def _toml_value(text: str) -> object:
@@ -220,6 +222,8 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
                 expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", expected)
                 if keys in _RATES:
                     expected = "a number from 0.01 to 1000, or 'unlimited'"
+                if keys[0] == "camera" and expected == "a table":
+                    expected = "a table of its own, [camera.NAME]"
                 yield ConfigProblem(origin, _dotted(keys), _shown(item["input"]), f"expected {expected}")
 
 

@@ -11,7 +11,7 @@ from edge import app, preflight
 from edge.config import CameraConfig, Config, without_credentials
 from edge.config_layers import LoadedConfig
 from edge.device import board, clock, health
-from edge.errors import CameraError, CameraLost, ConfigError, EdgePoseError, ExitCode, ModelError
+from edge.errors import CameraError, CameraLost, ConfigError, ConfigProblem, EdgePoseError, ExitCode, ModelError
 from edge.estimators.cpu import missing_features
 from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
@@ -55,16 +55,20 @@ def _failed(name: str, detail: str, remedy: str, exit_code: ExitCode = ExitCode.
     return Finding(name, Verdict.FAILED, detail, remedy, exit_code)
 
 
-def diagnose(loaded: LoadedConfig | ConfigError) -> Iterator[Finding]:
-    """Each finding as soon as it is there. loaded: the configuration, or why there is none.
+def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
+    """Each finding as soon as it is there. loaded: the configuration, why it can't be used, or None: there is none yet.
 
     Without a usable configuration what needs none is tried all the same. Nothing is published, logged or fetched.
     """
-    problems = list(loaded.problems if isinstance(loaded, ConfigError) else preflight.problems(loaded))
+    problems: list[ConfigProblem] = []
+    if loaded is None:
+        yield Finding("config", Verdict.OFF, "none yet: demo needs none, and README shows one for run")
+    else:
+        problems = list(loaded.problems if isinstance(loaded, ConfigError) else preflight.problems(loaded))
     remedy = "correct it where it says so; docs/configuration.md lists every key"
     for problem in problems:
         yield _failed("config", str(problem), remedy, ExitCode.CONFIG)
-    config = None if isinstance(loaded, ConfigError) else loaded.config
+    config = loaded.config if isinstance(loaded, LoadedConfig) else None
     if config is not None and not problems:
         yield Finding("config", Verdict.OK, f"device {config.device}, cameras {', '.join(config.camera)}")
 

@@ -7,18 +7,31 @@ import logging
 import os
 import sys
 import threading
+from typing import TextIO
 
 _native = logging.getLogger("edge.native")
 
 
 def setup(level: str) -> None:
     """Send the log to standard error at `level`: debug, info, warning or error. Libraries speak from WARNING up."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("edge").setLevel(level.upper())
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at the time: a live display on the screen lets lines pass above itself."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        pass
 
 
 def divert_native_output() -> None:

@@ -191,7 +191,7 @@ landmarks_hz = "lots"
     [
         ("", 'camera: no camera: add one, e.g. [camera.front] with source = "rtsp://..."'),
         ("camera = {}", "camera: no camera: add one, e.g. [camera.front]"),
-        ("camera = 5", "camera = 5: expected a table"),
+        ("camera = 5", "camera = 5: expected a table of its own, [camera.NAME]"),
         (CAMERA + "mqtt = 5", "camera.front.mqtt: unknown key"),
         ("mqtt = 5\n" + CAMERA, "mqtt = 5: expected a table"),
         (CAMERA + "fps = nan", "camera.front.fps = nan: expected "),
@@ -200,7 +200,8 @@ landmarks_hz = "lots"
             "mqtt.summary_hz = nan: expected a number from 0.01 to 1000, or 'unlimited'",
         ),
         ('device = "hall/pi"\n' + CAMERA, "device = 'hall/pi': expected 1 to 64 letters, digits, '-' or '_'"),
-        ("a =\n", "syntax: is not TOML: Invalid value (at line 1, column 4)"),
+        ("a =\n", "syntax: is not TOML: Invalid value (at line 1, column 4); text stands in quotes"),
+        ("[camera]\nsource = 'x'", "camera.source = 'x': expected a table of its own, [camera.NAME]"),
         ('a = "\n', "syntax: is not TOML: Illegal character '\\n' (at line 1, column 6)"),
         (CAMERA + "source = 'clip.mp4'", "syntax: is not TOML: Cannot overwrite a value"),
     ],
@@ -328,6 +329,13 @@ def test_what_is_no_address_of_a_broker_is_refused(file: Path, url: str) -> None
     (line,) = refused(file, sets=[f"mqtt.url='{url}'"])
 
     assert line.startswith(f"--set: mqtt.url = '{url}': expected an address such as mqtts://HOST:PORT")
+
+
+@pytest.mark.parametrize("url", ["rerun+http://hub", "rerun+http://hub:9876", "rerun+http://hub/foo"])
+def test_a_hub_without_its_path_is_refused_for_nothing_would_arrive_there(file: Path, url: str) -> None:
+    (line,) = refused(file, sets=[f"rerun.url={url}"])
+
+    assert line.endswith("expected an address such as rerun+http://HOST:9876/proxy; the /proxy belongs to it")
 
 
 def test_the_effective_configuration_lists_every_key_once(file: Path) -> None:

@@ -107,3 +107,9 @@ def test_whatever_stands_where_a_path_belongs_ends_as_a_list_of_problems(
     except ConfigError as error:
         lines = str(error).splitlines()
     assert all(line.startswith("here: ") for line in lines)
+
+
+@pytest.mark.parametrize("source", ["0", "/dev/video0", "/dev/video-front"])
+def test_a_camera_that_cannot_be_read_yet_is_told_as_such(source: str) -> None:
+    (line,) = told(camera__front__source=source)
+    assert line.startswith(f"here: camera.front.source = '{source}': USB and CSI cameras can't be read directly yet; ")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 import webbrowser
@@ -27,7 +28,7 @@ from edge.cli.local_viewer import local_viewer
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import Sets, leave, reported_errors, stop_on_signals
 from edge.config_layers import load
-from edge.errors import ExitCode
+from edge.errors import ConfigError, ConfigProblem, ExitCode
 from edge.pacing import Deadline
 from edge.pipeline import StopSignal
 from edge.stats import DropCause
@@ -69,10 +70,12 @@ def demo(
         logs.setup("warning")
         logging.getLogger("edge.estimators.models").setLevel(logging.INFO)  # a first fetch is worth a few words
         base: dict[str, Any] = {
-            "camera": {"demo": {"source": source or str(CLIP), "loop": source is None}},
+            "camera": {"demo": {"source": source or str(CLIP), "loop": True}},
             "rerun": {"record_dir": str(out)},
         }
         settings = [*(sets or [])]
+        if any(each.partition("=")[0].strip() == "mqtt.url" for each in settings):
+            raise ConfigError([ConfigProblem("--set", "mqtt.url", "", "demo brings its own broker; use edge-pose run")])
         loaded = load(None, environment=os.environ, sets=settings, base=base, base_origin=_OPTIONS)
         preflight.require(loaded)
         model = ensure_model(loaded.config)
@@ -218,25 +221,32 @@ def _conclude(app: Any, mailbox: _Mailbox, began_s: float, console: Console) -> 
     if mailbox.example:
         topic, payload = mailbox.example
         console.print(f"  example    {topic}\n{payload.decode()}")
-    beside = Path(sys.executable).parent
-    with contextlib.suppress(ValueError):
-        beside = beside.relative_to(Path.cwd())
-    console.print("\nTo look further:")
-    if app.recording:
-        console.print(f"  {beside}/rerun {app.recording}")
-    console.print(f"  {beside}/edge-pose demo --viewer")
-    console.print(f"  {beside}/edge-pose doctor")
-    console.print(f"  {beside}/edge-pose run --set camera.front.source=CLIP_OR_RTSP --set mqtt.url=mqtt://BROKER:1883")
-    console.print("  mosquitto_sub -h BROKER -t 'pose/v1/#' -v")
+    full = any(cause is DropCause.DISK_BUDGET for _, cause in losses)
     checks = {
+        "no picture came from the source; a warning above may say why": counts.captured > 0,
+        "the end came before the first picture was through": counts.estimated > 0,
         "nobody was found in the pictures": counts.with_people > 0,
         "no message came through the broker": mailbox.received["landmarks"] > 0,
         "the last message, that it has stopped, did not come through": mailbox.latest.get("state") == "stopped",
+        f"no room for a recording: delete old ones in {app.config.rerun.record_dir}": not full,
         "nothing was recorded": app.stats.sends().get("recording rows", 0) > 0,
     }
     failed = [reason for reason, passed in checks.items() if not passed]
     if failed:
         console.print(f"\n[bold red]demo: FAILED[/]: {failed[0]}")
     else:
+        _show_more(app, console)
         console.print("\n[bold green]demo: OK[/]: poses were estimated, published, received and recorded")
     return not failed
+
+
+def _show_more(app: Any, console: Console) -> None:
+    beside = Path(sys.executable).parent
+    with contextlib.suppress(ValueError):
+        beside = beside.relative_to(Path.cwd())
+    console.print("\nTo look further:")
+    if app.recording:
+        console.print(f"  {beside}/rerun --bind 127.0.0.1 {shlex.quote(str(app.recording))}", markup=False)
+    console.print(f"  {beside}/edge-pose demo --viewer")
+    console.print(f"  {beside}/edge-pose doctor")
+    console.print(f"  {beside}/edge-pose run --set camera.front.source=CLIP_OR_RTSP --set mqtt.url=mqtt://BROKER:1883")

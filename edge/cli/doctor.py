@@ -9,7 +9,7 @@ from rich.console import Console
 
 from edge import logs
 from edge.cli.options import ConfigFile, Json, Sets, leave
-from edge.config_layers import LoadedConfig, find_file, load
+from edge.config_layers import ENVIRONMENT_PREFIX, LoadedConfig, find_file, load
 from edge.diagnosis import Finding, Verdict, diagnose, exit_code
 from edge.errors import ConfigError
 
@@ -25,13 +25,18 @@ def doctor(config: ConfigFile = None, sets: Sets = None, *, as_json: Json = Fals
     """Try each part that the main job needs: configuration, processor, model, cameras, broker, hub, machine.
 
     Nothing is published, streamed or fetched. Exit codes: 0 the main job can run; else that of `run` (66 a camera, 69
-    the model, 70 the estimator, 78 the configuration or the processor), or 1 for a broker or hub out of reach.
+    the model, 70 the estimator, 78 the configuration or the processor), or 1 for
+    a broker, hub or network camera out of reach, which it would wait for.
     """
     logs.divert_native_output()
     logs.setup("error")
-    loaded: LoadedConfig | ConfigError
+    loaded: LoadedConfig | ConfigError | None
+    file = find_file(config)
     try:
-        loaded = load(find_file(config), environment=os.environ, sets=sets or [])
+        if file or sets or any(name.startswith(ENVIRONMENT_PREFIX) for name in os.environ):
+            loaded = load(file, environment=os.environ, sets=sets or [])
+        else:
+            loaded = None
     except ConfigError as error:
         loaded = error
     console = Console(highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge.cli.local_server import free_port, local_server, wait_until_listening, why_taken
-from edge.errors import ConfigError, ConfigProblem, SinkError
+from edge.errors import ConfigError, ConfigProblem
 
 _START_TIMEOUT_S = 10.0
 
@@ -46,7 +46,7 @@ class LocalBroker:
 def local_broker(kind: BrokerKind, port: int | None = None) -> Iterator[LocalBroker]:
     """A broker on `port`, by default any free one, of the loopback interface.
 
-    Raises SinkError for mosquitto when it is not installed, ConfigError when the port is taken.
+    Raises ConfigError for mosquitto when it is not installed, and when the port is taken.
     """
     if port is None:
         port = free_port()
@@ -56,7 +56,8 @@ def local_broker(kind: BrokerKind, port: int | None = None) -> Iterator[LocalBro
     # Debian puts servers where a user's PATH does not look.
     mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if kind is BrokerKind.MOSQUITTO and mosquitto is None:
-        raise SinkError("mosquitto is not installed: apt install mosquitto, or --broker builtin")
+        expected = "it is not installed: apt install mosquitto, or --broker builtin"
+        raise ConfigError([ConfigProblem("demo's options", "--broker", "mosquitto", expected)])
     if kind is BrokerKind.BUILTIN:
         mosquitto = None
     with _mosquitto(mosquitto, port) if mosquitto else _amqtt(port):

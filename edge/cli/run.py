@@ -45,6 +45,8 @@ def run(
 
         app = App(loaded.config, model, stop)
         log.info("session %s of device %s begins", app.session, app.config.device)
+        if not (loaded.config.mqtt.url or loaded.config.rerun.url or loaded.config.rerun.record_dir):
+            log.warning("mqtt.url, rerun.url and rerun.record_dir are empty: whatever is found stays in this process")
         if app.recording:
             log.info("recording into %s", app.recording)
         app.daemon.start()

@@ -80,7 +80,7 @@ class RecordingSink:
             return
         used, free = self._used_bytes(), shutil.disk_usage(self._directory).free
         if used >= self._keep_bytes:
-            reason = f"{self._directory} holds {used / 1e6:.0f} MB, as many as rerun.keep_mb allows"
+            reason = f"{self._directory} holds {used / 1e6:.0f} MB, rerun.keep_mb allows {self._keep_bytes / 1e6:.0f}"
             self._end(stream, DropCause.DISK_BUDGET, f"{reason}; delete recordings or raise it, and start again")
         elif free < _FREE_FLOOR_BYTES:
             # While there is room for the last message and the footer.

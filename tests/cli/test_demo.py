@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli.local_server import why_taken
+from edge.cli.local_server import free_port, why_taken
 from tests.cli.command import COMMAND, edge_pose
 from tests.conftest import eventually
 from tests.rerun_log.reading import rows
@@ -91,6 +91,22 @@ def test_nobody_in_the_picture_is_a_failure_with_its_reason(tmp_path: Path) -> N
     for _ in range(30):
         writer.write(np.full((240, 320, 3), 128, np.uint8))
     writer.release()
-    demo = edge_pose("demo", "--source", str(clip), "--out", str(tmp_path))
+    demo = edge_pose("demo", "--source", str(clip), "--seconds", "5", "--out", str(tmp_path))
     assert demo.returncode == 1
     assert demo.stdout.splitlines()[-1] == "demo: FAILED: nobody was found in the pictures"
+
+
+def test_no_picture_at_all_is_another_failure_than_nobody_in_it(tmp_path: Path) -> None:
+    source = f"rtsp://127.0.0.1:{free_port()}/1"
+    demo = edge_pose("demo", "--source", source, "--seconds", "4", "--out", str(tmp_path))
+    assert demo.returncode == 1
+    last = demo.stdout.splitlines()[-1]
+    assert last == "demo: FAILED: no picture came from the source; a warning above may say why"
+    assert "Connection refused" in demo.stderr
+    assert "To look further" not in demo.stdout
+
+
+def test_a_broker_of_ones_own_is_not_taken_in_silence() -> None:
+    demo = edge_pose("demo", "--set", "mqtt.url=mqtt://hub")
+    assert demo.returncode == 78
+    assert demo.stderr == "edge-pose: --set: mqtt.url: demo brings its own broker; use edge-pose run\n"

