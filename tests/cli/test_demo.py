@@ -110,3 +110,12 @@ def test_a_broker_of_ones_own_is_not_taken_in_silence() -> None:
     demo = edge_pose("demo", "--set", "mqtt.url=mqtt://hub")
     assert demo.returncode == 78
     assert demo.stderr == "edge-pose: --set: mqtt.url: demo brings its own broker; use edge-pose run\n"
+
+
+def test_no_room_for_a_recording_is_told_with_its_cure(tmp_path: Path) -> None:
+    with (tmp_path / "old.rrd").open("wb") as old:
+        old.truncate(600_000_000)
+    demo = edge_pose("demo", "--seconds", "5", "--out", str(tmp_path))
+    assert demo.returncode == 1
+    assert demo.stdout.splitlines()[-1] == f"demo: FAILED: no room for a recording: delete old ones in {tmp_path}"
+    assert "holds 600 MB, rerun.keep_mb allows 512" in demo.stderr
