@@ -1,5 +1,7 @@
-"""The composition root: a configuration becomes a wired daemon. Only diagnosis.py,
-which tries them one by one, names concrete classes of adapters too."""
+"""The composition root: a configuration becomes a wired daemon.
+
+It names the concrete classes of adapters; so does, of all others, only diagnosis.py, which tries them one by one.
+"""
 
 from __future__ import annotations
 

