@@ -43,13 +43,15 @@ clean: ## remove the virtual environment and everything generated
 define install
 	@requirements/system-packages.sh $(1)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv # also one that Ctrl-C cut short
-	@echo "installing requirements/$(1).txt into .venv, 1.3 GB; this takes a minute, on a small board several ..."
-	@$(PIP) install --quiet --no-deps --require-hashes -r requirements/build.txt -r requirements/$(1).txt
+	@board_set=$$($(BIN)/python edge/estimators/board_set.py) && lock=requirements/$(1)$${board_set#device}.txt && \
+	if ! [ -f $$lock ]; then echo "$(1): not for this board, its processor is too old; see docs/boards.md" >&2; exit 1; fi && \
+	echo "installing $$lock into .venv, 1.3 GB; this takes a minute, on a small board several ..." && \
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements/build.txt -r $$lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 endef
 
-.venv/demo.done: requirements/demo.txt requirements/build.txt pyproject.toml
+.venv/demo.done: requirements/demo.txt requirements/demo-armv8.0.txt requirements/build.txt pyproject.toml
 	$(call install,demo)
 
 .venv/dev.done: requirements/dev.txt requirements/build.txt pyproject.toml

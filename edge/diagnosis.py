@@ -12,7 +12,8 @@ from edge.config import CameraConfig, Config, without_credentials
 from edge.config_layers import LoadedConfig
 from edge.device import board, clock, health
 from edge.errors import CameraError, CameraLost, ConfigError, ConfigProblem, EdgePoseError, ExitCode, ModelError
-from edge.estimators.cpu import missing_features
+from edge.estimators import board_set
+from edge.estimators.mediapipe import MediaPipeEstimator, missing_features
 from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
 from edge.interfaces import EndOfStream
@@ -99,7 +100,7 @@ def exit_code(findings: Sequence[Finding]) -> ExitCode:
 def _cpu() -> Finding:
     if missing := missing_features():
         detail = f"{board.name()} has no {', '.join(sorted(missing))}"
-        remedy = "MediaPipe needs ARMv8.2 or x86-64: see docs/troubleshooting.md"
+        remedy = f"install requirements/{board_set.ARMV8_0}.txt, whose MediaPipe can do without: see docs/troubleshooting.md"
         return _failed("cpu", detail, remedy, ExitCode.CONFIG)
     return Finding("cpu", Verdict.OK, f"{board.name()} has all that MediaPipe needs")
 
@@ -127,8 +128,6 @@ def _model(config: Config | None) -> tuple[Model | None, Finding]:
 
 def _estimator(model: Model) -> Finding:
     """The figure that the synthetic camera draws is one that MediaPipe finds."""
-    from edge.estimators.mediapipe import MediaPipeEstimator
-
     drawn = app.frame_source("doctor", CameraConfig(source="synthetic", pace="unlimited"))
     try:
         with drawn, MediaPipeEstimator(model.path, segmentation=False) as estimator:

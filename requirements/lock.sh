@@ -8,11 +8,22 @@ lock() { # lock NAME ARGUMENTS...: write requirements/NAME.txt
     name=$1
     shift
     "$UV" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-        --overrides requirements/overrides.txt --custom-compile-command 'make lock' -o "requirements/$name.txt" "$@"
+        --overrides requirements/overrides.in --custom-compile-command 'make lock' -o "requirements/$name.txt" "$@"
 }
 
 lock build requirements/build.in
 # dev is the largest set; the others take their versions from it, so that one .venv can hold any of them in turn.
-lock dev pyproject.toml --extra demo --group dev
+lock dev pyproject.toml --extra demo --group dev --constraints requirements/current.in
 lock demo pyproject.toml --extra demo --constraints requirements/dev.txt
 lock device pyproject.toml --constraints requirements/dev.txt
+
+# The same versions for old ARM cores, but for MediaPipe and what only that one asks for.
+same=$(mktemp)
+trap 'rm -f "$same"' EXIT
+sed -n '/^[a-z]/{/^mediapipe==/d; s/ \\$//; p}' requirements/dev.txt >"$same"
+for name in demo device; do
+    extra=""
+    [ "$name" = device ] || extra="--extra $name"
+    # shellcheck disable=SC2086 # no word or two
+    lock "$name-armv8.0" pyproject.toml $extra --constraints "$same" --overrides requirements/armv8.0.in
+done

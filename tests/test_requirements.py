@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("device", "demo", "dev", "build")
+LOCKS = ("device", "device-armv8.0", "demo", "demo-armv8.0", "dev", "build")
 
 
 def lock(name: str) -> str:
@@ -25,7 +25,7 @@ def pins(name: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["device", "demo", "dev"])
+@pytest.mark.parametrize("name", [name for name in LOCKS if name != "build"])
 def test_there_is_exactly_one_opencv_and_it_has_no_windows(name: str) -> None:
     assert [package for package in pins(name) if "opencv" in package] == ["opencv-python-headless"]
 
@@ -45,6 +45,15 @@ def test_every_package_has_hashes_and_none_an_address(name: str) -> None:
 
 def test_the_smaller_sets_are_parts_of_the_larger_ones() -> None:
     assert pins("device").items() <= pins("demo").items() <= pins("dev").items()
+
+
+def test_old_cores_get_another_mediapipe_and_otherwise_the_same() -> None:
+    for name in ("device", "demo"):
+        old, current = pins(f"{name}-armv8.0"), pins(name)
+        differs = {package for package in old.keys() | current.keys() if old.get(package) != current.get(package)}
+        assert differs == {"mediapipe", "certifi", "protobuf"}, name
+        assert old["mediapipe"] == {"0.10.18"}
+        assert not old.keys() & {"jax", "jaxlib", "sentencepiece", "sounddevice"}
 
 
 def test_every_declared_dependency_is_locked() -> None:

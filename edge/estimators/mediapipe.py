@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from edge.errors import BoardError, EstimatorError, ModelError
-from edge.estimators.cpu import missing_features
+from edge.estimators import board_set
 from edge.vision.frame import Frame, UInt8Array
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
@@ -151,11 +151,17 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def missing_features() -> frozenset[str]:
+    """What the MediaPipe that is installed needs and this processor has not; empty when it can run."""
+    return board_set.missing_here() if int(version("mediapipe").split(".")[0]) >= 1 else frozenset()
+
+
 def _import_mediapipe() -> Any:
     if missing := missing_features():
         # Without this its library would end the process with SIGABRT.
         features = ", ".join(sorted(missing))
-        raise BoardError(f"this processor has no {features}; MediaPipe {version('mediapipe')} needs ARMv8.2 or x86-64")
+        remedy = f"install requirements/{board_set.ARMV8_0}.txt"
+        raise BoardError(f"this processor has no {features}, which MediaPipe {version('mediapipe')} needs; {remedy}")
     # MediaPipe from 1.0 on reports its use to a Google host and has no option against it; without a route close()
     # even waits ten seconds. Its HTTP client obeys this variable, and nothing can be at that address: the report fails.
     # putenv tells native code only; os.environ, and with it whatever this program itself fetches, stays as it is.
