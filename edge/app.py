@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import edge
 from edge import preflight
 from edge.config import CameraConfig, Config, MqttConfig, Rate
+from edge.control import Inbox
 from edge.device import board
+from edge.errors import EdgePoseError, ReloadRefused
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
 from edge.interfaces import FrameSource
-from edge.pipeline import CameraPipeline, Daemon, Lane, StopSignal
+from edge.pipeline import CameraPipeline, Daemon, Lane, LaneGroup
 from edge.stats import Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -42,44 +44,86 @@ _RERUN_LINGER_S = 0.1
 
 
 class App:
-    """A daemon ready to start, and what is worth knowing about it."""
+    """A daemon ready to start, which can change over to another configuration while it runs.
 
-    def __init__(self, config: Config, model: Model, stop: StopSignal) -> None:
+    Methods are for the main thread only, which thereby carries requests out one after the other.
+    """
+
+    def __init__(self, config: Config, model: Model, inbox: Inbox) -> None:
         """Wire everything. Raises ConfigError for what only shows now, such as a directory that can't be written."""
         _use_few_threads()
         self.config = config
         self.session = new_session_id()
         self.stats = Stats(list(config.camera))
         self.recording: Path | None = None
-        observers: list[Lane[Observation]] = []
-        video: list[Lane[Frame]] = []
-        outputs: list[Lane[Any]] = []
-        if config.mqtt.url:
-            observers.append(self._mqtt_lane(model))
-        if config.rerun.url or config.rerun.record_dir:
-            outputs = self._rerun_outputs(model)
-            offers = [lane.offer for lane in outputs]
-            observers.append(self._scene_lane(offers))
-            if config.rerun.video != "off":
-                video.append(self._video_lane(offers))
+        self._model = model
+        groups = {name: self._build(name) for name in _GROUPS}
+        self.daemon = Daemon(inbox, {name: group for name, group in groups.items() if group is not None})
+        self.daemon.cameras.update({name: self._camera(name) for name in config.camera})
+        self._running = _parts(config, model)
 
-        self.daemon = Daemon(stop=stop, stages=[[*observers, *video], outputs])
-        for name, camera in config.camera.items():
-            self.daemon.cameras.append(
-                CameraPipeline(
-                    name,
-                    frame_source(name, camera),
-                    MediaPipeEstimator(
-                        model.path, max_people=config.pose.max_people, segmentation=config.pose.segmentation
-                    ),
-                    video=video,
-                    observers=observers,
-                    stats=self.stats.cameras[name],
-                    drops=self.stats,
-                    stop=stop,
-                    on_end=self.daemon.camera_ended,
-                )
-            )
+    def reload(self, config: Config, model: Model, step: Callable[[], None] = lambda: None) -> list[str]:
+        """Change over to another configuration: only what differs is exchanged, the rest goes on undisturbed.
+
+        Returns the names of what was exchanged: "mqtt", "rerun", "camera front". Raises ReloadRefused when a part does
+        not work as it should; everything is as before then, but for a gap where parts were exchanged and back again.
+        step: called after each part, which may take up to 25 s.
+        """
+        before = self.config, self._model
+        try:
+            return self._become(config, model, step)
+        except EdgePoseError as error:
+            self._become(*before, step)
+            raise ReloadRefused(str(error)) from None
+
+    def _become(self, config: Config, model: Model, step: Callable[[], None]) -> list[str]:
+        self.config, self._model = config, model
+        wanted = _parts(config, model)
+        gone = [name for name in self._running if name not in wanted]
+        # Receivers before the cameras that they have to know, and cameras that go before those that come: both may
+        # want the same device.
+        order = [*(name for name in _GROUPS), *gone, *wanted]
+        names = [name for name in dict.fromkeys(order) if self._running.get(name) != wanted.get(name)]
+        self.stats.count(list(config.camera))
+        for name in names:
+            self._running.pop(name, None)  # halfway it is neither the old part nor the new one
+            if name in _GROUPS:
+                self.daemon.exchange_lanes(name, self._build(name))
+            else:
+                camera = name.removeprefix(_CAMERA)
+                self.daemon.exchange_camera(camera, self._camera(camera) if name in wanted else None)
+            if name in wanted:
+                self._running[name] = wanted[name]
+            step()
+        return names
+
+    def _build(self, group: str) -> LaneGroup | None:
+        return self._mqtt_lanes() if group == "mqtt" else self._rerun_lanes()
+
+    def _mqtt_lanes(self) -> LaneGroup | None:
+        return LaneGroup(observers=(self._mqtt_lane(self._model),)) if self.config.mqtt.url else None
+
+    def _rerun_lanes(self) -> LaneGroup | None:
+        rerun = self.config.rerun
+        self.recording = None
+        if not (rerun.url or rerun.record_dir):
+            return None
+        outputs = self._rerun_outputs(self._model)
+        offers = [lane.offer for lane in outputs]
+        video = (self._video_lane(offers),) if rerun.video != "off" else ()
+        return LaneGroup(observers=(self._scene_lane(offers),), video=video, outputs=tuple(outputs))
+
+    def _camera(self, name: str) -> CameraPipeline:
+        pose = self.config.pose
+        return CameraPipeline(
+            name,
+            frame_source(name, self.config.camera[name]),
+            MediaPipeEstimator(self._model.path, max_people=pose.max_people, segmentation=pose.segmentation),
+            outlets=self.daemon.outlets,
+            stats=self.stats.cameras[name],
+            drops=self.stats,
+            on_end=self.daemon.camera_ended,
+        )
 
     def _mqtt_lane(self, model: Model) -> Lane[Observation]:
         from edge.mqtt.sink import MqttSink
@@ -171,6 +215,21 @@ class App:
             skeleton=MediaPipeEstimator.skeleton,
             cameras={name: {"source": camera.kind} for name, camera in self.config.camera.items()},
         )
+
+
+_GROUPS = ("mqtt", "rerun")
+_CAMERA = "camera "
+
+
+def _parts(config: Config, model: Model) -> dict[str, object]:
+    """What each part is made from: one that is made from the same need not be made anew."""
+    kinds = {name: camera.kind for name, camera in config.camera.items()}
+    parts: dict[str, object] = {f"{_CAMERA}{name}": (it, config.pose, model) for name, it in config.camera.items()}
+    if config.mqtt.url:
+        parts["mqtt"] = (config.device, config.mqtt, kinds, model)
+    if config.rerun.url or config.rerun.record_dir:
+        parts["rerun"] = (config.device, config.rerun, list(kinds), config.pose, model)
+    return parts
 
 
 def new_session_id() -> str:

@@ -1,7 +1,7 @@
 """The configuration in force: a TOML file, the environment and `--set` laid over each other and read once.
 
-Precedence: defaults < file < environment (`EDGE_POSE__MQTT__URL=...`) < `--set mqtt.url=...`. Unknown keys are refused,
-and everything that is wrong is reported at once, each with where it came from.
+Precedence: defaults < systemd's credentials < file < environment (`EDGE_POSE__MQTT__URL=...`) < `--set mqtt.url=...`.
+Unknown keys are refused, and everything that is wrong is reported at once, each with where it came from.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import reprlib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,13 +100,16 @@ def load(
 ) -> LoadedConfig:
     """Read the configuration.
 
-    file: a TOML file or None for none. environment: usually os.environ. sets: `KEY=VALUE` of `--set`, the value read as
-    TOML where it is, else as text. base: values of a command's own beneath the file, as `demo` has them, and where it
-    has them from.
+    file: a TOML file or None for none. environment: usually os.environ; $CREDENTIALS_DIRECTORY, set by systemd, names a
+    directory whose files mqtt.password and mqtt.ca stand in for mqtt.password_file and mqtt.ca_file. sets: `KEY=VALUE`
+    of `--set`, the value read as TOML where it is, else as text. base: values of a command's own beneath the file, as
+    `demo` has them, and where it has them from.
     Raises ConfigError with every problem found.
     """
     layers = _Layers()
     layers.put((), base or {}, base_origin)
+    for keys, path in _credentials(environment):
+        layers.put(keys, str(path), f"credential {'.'.join(keys).removesuffix('_file')}")
     if file is not None:
         layers.put((), _read_toml(file), str(file))
     for variable, text in sorted(environment.items()):
@@ -129,6 +132,20 @@ def load(
     if layers.problems:
         raise ConfigError(layers.problems)
     return LoadedConfig(config, layers.origins)
+
+
+def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[Keys, Path]]:
+    """The keys that end in _file for which the service manager has brought one, systemd.exec(5).
+
+    From LoadCredential=edge-pose:DIRECTORY systemd makes the names edge-pose_mqtt.password and the like.
+    """
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    for section, model in _SECTIONS.items() if directory else ():
+        for key in model.model_fields:
+            name = f"{section}.{key.removesuffix('_file')}"
+            for path in (Path(directory or "", name), Path(directory or "", f"edge-pose_{name}")):
+                if key.endswith("_file") and path.is_file():
+                    yield (section, key), path
 
 
 def find_file(given: Path | None) -> Path | None:

@@ -100,7 +100,9 @@ def exit_code(findings: Sequence[Finding]) -> ExitCode:
 def _cpu() -> Finding:
     if missing := missing_features():
         detail = f"{board.name()} has no {', '.join(sorted(missing))}"
-        remedy = f"install requirements/{board_set.ARMV8_0}.txt, whose MediaPipe can do without: see docs/troubleshooting.md"
+        remedy = (
+            f"install requirements/{board_set.ARMV8_0}.txt, whose MediaPipe can do without: see docs/troubleshooting.md"
+        )
         return _failed("cpu", detail, remedy, ExitCode.CONFIG)
     return Finding("cpu", Verdict.OK, f"{board.name()} has all that MediaPipe needs")
 

@@ -2,6 +2,7 @@
 
     EdgePoseError
     ├── ConfigError         the operator edits the configuration        exit 78
+    ├── ReloadRefused       the operator: the configuration on disk; the one in force stays
     ├── BoardError          the operator installs what this board can run  exit 78
     ├── ModelError          the operator provides the model file        exit 69
     ├── CameraError
@@ -66,6 +67,10 @@ class ConfigError(EdgePoseError):
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class ReloadRefused(EdgePoseError):
+    """The daemon did not change over to another configuration and goes on with the one it has."""
 
 
 class BoardError(EdgePoseError):

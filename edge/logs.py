@@ -1,4 +1,4 @@
-"""Logging: one line an event on standard error, and one WARNING a fault however often it repeats."""
+"""Logging: one line an event in the journal or on standard error, and one WARNING a fault however often it repeats."""
 
 from __future__ import annotations
 
@@ -13,13 +13,58 @@ _native = logging.getLogger("edge.native")
 
 
 def setup(level: str) -> None:
-    """Send the log to standard error at `level`: debug, info, warning or error. Libraries speak from WARNING up."""
+    """Send the log to the journal where it is standard error, else to standard error.
+
+    level: debug, info, warning or error. Libraries speak from WARNING up. Records may carry fields for the journal in
+    their `extra`, with names in capitals such as EDGE_POSE_CAMERA.
+    """
+    root = logging.getLogger()
+    root.handlers[:] = [_journal_handler() if _is_journal(sys.stderr) else _plain_handler()]
+    root.setLevel(logging.WARNING)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Say so much from now on: debug, info, warning or error."""
+    logging.getLogger("edge").setLevel(level.upper())
+
+
+def _plain_handler() -> logging.Handler:
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("edge").setLevel(level.upper())
+    return handler
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether the service manager connected `stream` with the journal: systemd.exec(5), $JOURNAL_STREAM."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, or none of the system's
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _journal_handler() -> logging.Handler:
+    """With fields where python3-systemd is installed, otherwise lines that begin with their priority: sd-daemon(3)."""
+    try:
+        from systemd.journal import JournalHandler  # noqa: PLC0415 - not everywhere, and not needed on a terminal
+    except ImportError:
+        handler: logging.Handler = _StandardError()
+        handler.setFormatter(_PriorityFormatter("%(name)s: %(message)s"))
+        return handler
+    handler = JournalHandler(SYSLOG_IDENTIFIER="edge-pose")
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    return handler
+
+
+class _PriorityFormatter(logging.Formatter):
+    """Each line begins with <6> and the like, so that the journal knows how much it matters."""
+
+    _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(priority for level, priority in self._PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
@@ -58,15 +103,18 @@ def divert_native_output() -> None:
 
 
 class FaultLog:
-    """Logs a fault that comes and goes: WARNING when it begins, DEBUG while it lasts, INFO when it is over."""
+    """Logs a fault that comes and goes: at `level` when it begins, DEBUG while it lasts, INFO when it is over."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(
+        self, logger: logging.Logger | logging.LoggerAdapter[logging.Logger], level: int = logging.WARNING
+    ) -> None:
         self._logger = logger
+        self._level = level
         self._faulty = False
 
     def failed(self, message: str, *args: object, exc_info: bool = False) -> None:
         """Say `message`, and where it happened with `exc_info`."""
-        self._logger.log(logging.DEBUG if self._faulty else logging.WARNING, message, *args, exc_info=exc_info)
+        self._logger.log(logging.DEBUG if self._faulty else self._level, message, *args, exc_info=exc_info)
         self._faulty = True
 
     def worked(self, message: str, *args: object) -> None:

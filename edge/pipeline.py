@@ -5,21 +5,24 @@
                              +--> Slot --inference thread--> lanes of Observation
 
 Each lane is a bounded queue with a thread that owns one sink. Nothing flows back, so no sink can slow the estimator
-or another sink; what does not fit is dropped and counted by cause.
+or another sink; what does not fit is dropped and counted by cause. Lanes and cameras can be exchanged while the others
+go on.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from edge.errors import CameraLost, CameraUnusable, EdgePoseError, SinkError, UnforeseenError
+from edge.control import Inbox, Request, Stop
+from edge.errors import CameraLost, CameraUnusable, EdgePoseError, EstimatorError, SinkError, UnforeseenError
 from edge.interfaces import EndOfStream, FrameSource, PoseEstimator, Sink
 from edge.logs import FaultLog
 from edge.pacing import Backoff, Deadline
@@ -38,45 +41,32 @@ IDLE_S = 0.2
 """How often a sink without work is woken to look after its connection, and a source asked whether to stop."""
 
 
-class StopSignal:
-    """The one way to end: a request from a signal handler, a thread or a timer sets it, and it stays set."""
+STALLED_AFTER_S = 20.0
+"""A thread that has not got on for so long hangs: to open a network camera may take 10 s, a frame on a slow board 5."""
+
+LOAD_TIMEOUT_S = 15.0
+"""For the model of a camera that is to take over from another one."""
+
+FIRST_FRAME_S = 5.0
+"""How long a camera that has taken over is watched for whether it works."""
+
+
+class Pulse:
+    """Whether a thread gets on: it beats with every step, and rests while it waits for something on purpose."""
 
     def __init__(self) -> None:
-        # A signal handler may interrupt the very wait that it wants to end. SimpleQueue.put is documented to be
-        # safe there; an Event's lock is not.
-        self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._stopping = threading.Event()
+        self._last_s = math.inf
 
-    def request(self, reason: str) -> None:
-        """Ask for the end. Safe in signal handlers and in every thread."""
-        self._requests.put(reason)
+    def beat(self) -> None:
+        self._last_s = time.monotonic()
 
-    def wait_for_request(self, timeout_s: float | None) -> str | None:
-        """Block the main thread until somebody asks for the end; the reason, or None when `timeout_s` is over."""
-        deadline = None if timeout_s is None else Deadline(timeout_s)
-        while True:
-            # Short waits: the kernel may deliver a signal to any thread, and only when the main thread comes back to
-            # Python does its handler run.
-            wait_s = IDLE_S if deadline is None else min(IDLE_S, deadline.left_s())
-            try:
-                reason = self._requests.get(timeout=wait_s)
-            except queue.Empty:
-                if deadline is not None and not deadline.left_s():
-                    return None
-            else:
-                self._stopping.set()
-                return reason
+    def rest(self) -> None:
+        """From now on nothing is expected, until the next beat."""
+        self._last_s = math.inf
 
-    def set(self) -> None:
-        self._stopping.set()
-
-    @property
-    def is_set(self) -> bool:
-        return self._stopping.is_set()
-
-    def pause(self, seconds: float) -> None:
-        """Sleep, but not longer than until the end is asked for."""
-        self._stopping.wait(seconds)
+    def silent_s(self) -> float:
+        """Seconds since the last beat, 0.0 at rest."""
+        return max(0.0, time.monotonic() - self._last_s)
 
 
 class SlotOverflow(StrEnum):
@@ -247,6 +237,48 @@ class Lane(Generic[T]):
                 self._faults.worked("sink %s works again", self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class LaneGroup:
+    """Lanes that begin and end together, such as all that lead to Rerun.
+
+    observers and video are fed by the cameras, outputs by those two, so they end after them.
+    """
+
+    observers: tuple[Lane[Observation], ...] = ()
+    video: tuple[Lane[Frame], ...] = ()
+    outputs: tuple[Lane[Any], ...] = ()
+
+    def stages(self) -> tuple[Sequence[Lane[Any]], Sequence[Lane[Any]]]:
+        return (*self.observers, *self.video), self.outputs
+
+
+class Outlets:
+    """Where the cameras hand over. The groups behind can be exchanged while cameras run."""
+
+    def __init__(self, groups: Mapping[str, LaneGroup]) -> None:
+        self._groups = dict(groups)
+
+    @property
+    def groups(self) -> Mapping[str, LaneGroup]:
+        return self._groups
+
+    def connect(self, name: str, group: LaneGroup | None) -> None:
+        """Put `group` in the place of that name, or leave it empty."""
+        others = {known: lanes for known, lanes in self._groups.items() if known != name}
+        # Cameras see the old groups or the new ones, never a dictionary that changes under them.
+        self._groups = others if group is None else {**others, name: group}
+
+    def film(self, frame: Frame) -> None:
+        for group in self._groups.values():
+            for lane in group.video:
+                lane.offer(frame)
+
+    def observe(self, observation: Observation) -> None:
+        for group in self._groups.values():
+            for lane in group.observers:
+                lane.offer(observation)
+
+
 class CameraPipeline:
     """One camera's way from the source to the lanes: a thread that captures and a thread that infers."""
 
@@ -256,44 +288,56 @@ class CameraPipeline:
         source: FrameSource,
         estimator: PoseEstimator,
         *,
-        video: Sequence[Lane[Frame]],
-        observers: Sequence[Lane[Observation]],
+        outlets: Outlets,
         stats: CameraStats,
         drops: Stats,
-        stop: StopSignal,
         on_end: Callable[[CameraPipeline], None],
     ) -> None:
         self.name = name
         self.failure: EdgePoseError | None = None
+        self.loaded = threading.Event()
+        """The model is there, or won't be: then `failure` says why."""
+        self.settled = threading.Event()
+        """The source has given a frame, or it is clear that none will come for now."""
+        self.ended = False
         self._source = source
         self._estimator = estimator
-        self._video = video
-        self._observers = observers
+        self._outlets = outlets
         self._stats = stats
         self._drops = drops
-        self._stop = stop
         self._on_end = on_end
         self._slot: Slot[Frame] = Slot(SlotOverflow.NEWEST_WINS if source.live else SlotOverflow.WAIT)
-        self._faults = FaultLog(log)
-        self._model_ready = threading.Event()
+        self._faults = FaultLog(logging.LoggerAdapter(log, {"EDGE_POSE_CAMERA": name}))
+        self._stopping = threading.Event()
         self._broken = False
+        self._pulses = {"capture": Pulse(), "inference": Pulse()}
         self._capture = threading.Thread(target=self._guarded, args=(self._capture_frames,), daemon=True)
         self._capture.name = f"capture-{name}"
         self._inference = threading.Thread(target=self._guarded, args=(self._infer_frames,), daemon=True)
         self._inference.name = f"inference-{name}"
 
-    def start(self) -> None:
+    def load(self) -> None:
+        """Begin to load the model."""
         self._inference.start()
+
+    def start(self) -> None:
+        """Open the source as soon as the model is there; after `load`."""
         self._capture.start()
 
     def interrupt(self) -> None:
-        """After the stop signal was set: give up the frame that waits."""
+        """Ask for the end, and give up the frame that waits."""
+        self._stopping.set()
         self._lose(self._slot.close(discard=True))
+
+    def stalled(self, after_s: float) -> list[str]:
+        """The threads that have not got on for `after_s` without a reason to wait: "capture", "inference"."""
+        return [thread for thread, pulse in self._pulses.items() if pulse.silent_s() > after_s]
 
     def join(self, deadline: Deadline) -> bool:
         """False when a thread is still busy after `deadline`."""
         for thread in (self._capture, self._inference):
-            thread.join(deadline.left_s())
+            if thread.ident is not None:
+                thread.join(deadline.left_s())
         return not (self._capture.is_alive() or self._inference.is_alive())
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -307,16 +351,20 @@ class CameraPipeline:
                 UnforeseenError(f"camera {self.name}: {type(error).__name__}: {error}; see the log at level debug")
             )
         finally:
-            self._model_ready.set()
             if threading.current_thread() is self._inference:
+                self._pulses["inference"].rest()
                 self._lose(self._slot.close(discard=True))
+                self.ended = True
+                self.loaded.set()
                 self._on_end(self)
             else:
+                self._pulses["capture"].rest()
                 self._slot.close()
+                self.settled.set()
 
     def _lose(self, frames: int) -> None:
         """Count frames that will not be estimated."""
-        if self._stop.is_set:
+        if self._stopping.is_set():
             cause = DropCause.STOPPED
         elif self._broken:
             cause = DropCause.ESTIMATOR_FAILED
@@ -329,36 +377,45 @@ class CameraPipeline:
             self.failure = error
 
     def _capture_frames(self) -> None:
-        self._model_ready.wait()
+        self.loaded.wait()
+        pulse = self._pulses["capture"]
         backoff = Backoff(first_s=0.5, most_s=10.0)
-        while not self._stop.is_set and self.failure is None:
+        while not self._stopping.is_set() and self.failure is None:
+            pulse.beat()
             try:
                 with self._source:
-                    self._read_until_end(backoff)
+                    self._read_until_end(pulse, backoff)
             except EndOfStream:
                 return
             except CameraLost as error:
                 wait_s = backoff.next_s()
                 self._faults.failed("camera %s: %s; next try in %.1f s", self.name, error, wait_s)
-                self._stop.pause(wait_s)
+                self.settled.set()
+                pulse.beat()
+                self._stopping.wait(wait_s)
 
-    def _read_until_end(self, backoff: Backoff) -> None:
-        while not self._stop.is_set and self.failure is None:
+    def _read_until_end(self, pulse: Pulse, backoff: Backoff) -> None:
+        while not self._stopping.is_set() and self.failure is None:
             frame = self._source.read(IDLE_S)
+            pulse.beat()
             if frame is None:
                 continue
             self._faults.worked("camera %s is back", self.name)
             backoff.reset()
+            self.settled.set()
             self._stats.frame_captured()
-            for lane in self._video:
-                lane.offer(frame)
+            self._outlets.film(frame)
+            pulse.rest()  # a file waits here for the inference thread, whose pulse it is then that counts
             if not self._slot.put(frame):
                 self._lose(1)
+            pulse.beat()
 
     def _infer_frames(self) -> None:
+        pulse = self._pulses["inference"]
         with self._estimator as estimator:
-            self._model_ready.set()
+            self.loaded.set()
             while (taken := self._slot.take()) is not None:
+                pulse.beat()
                 frame, arrived_ns = taken
                 started_ns = time.monotonic_ns()
                 try:
@@ -369,73 +426,144 @@ class CameraPipeline:
                     raise
                 inferred_ns = time.monotonic_ns()
                 observation = observe(frame, poses)
-                for lane in self._observers:
-                    lane.offer(observation)
+                self._outlets.observe(observation)
                 self._stats.frame_estimated(
                     people=len(poses),
                     inference_ms=(inferred_ns - started_ns) / 1e6,
                     latency_ms=(time.monotonic_ns() - arrived_ns) / 1e6,
                 )
+                pulse.rest()
 
 
 class Daemon:
-    """All cameras and all lanes, from start to stop.
+    """All cameras and all lanes, from start to stop."""
 
-    stages: the lanes in the order in which they end. A lane that feeds another one is in an earlier stage.
-    """
-
-    def __init__(self, *, stop: StopSignal, stages: Sequence[Sequence[Lane[Any]]]) -> None:
-        self.stop_signal = stop
-        self.cameras: list[CameraPipeline] = []
-        self._stages = stages
+    def __init__(self, inbox: Inbox, groups: Mapping[str, LaneGroup]) -> None:
+        self.cameras: dict[str, CameraPipeline] = {}
+        self.outlets = Outlets(groups)
+        self._inbox = inbox
         self._running: set[CameraPipeline] = set()
         self._told: set[CameraPipeline] = set()
         self._lock = threading.Lock()
 
+    @property
+    def ready(self) -> bool:
+        """Whether every camera has its model."""
+        return all(camera.loaded.is_set() for camera in self.cameras.values())
+
+    def stalled(self, after_s: float = STALLED_AFTER_S) -> list[str]:
+        """The threads that hang, such as "camera front: inference"."""
+        cameras = tuple(self.cameras.values())
+        return [f"camera {camera.name}: {thread}" for camera in cameras for thread in camera.stalled(after_s)]
+
     def camera_ended(self, camera: CameraPipeline) -> None:
         """For the cameras to call: the last one to end asks for the stop, a broken estimator does so at once."""
         with self._lock:
+            if self.cameras.get(camera.name) is not camera:
+                return  # it was exchanged, or it has not taken over yet
             self._running.discard(camera)
             last = not self._running
         if camera.failure is not None and not isinstance(camera.failure, CameraUnusable):
-            self.stop_signal.request(f"camera {camera.name} failed")
+            self._inbox.post(Stop(f"camera {camera.name} failed"))
         elif last:
-            self.stop_signal.request("every camera has ended")
+            self._inbox.post(Stop("every camera has ended"))
         if isinstance(camera.failure, CameraUnusable) and not last:
             log.error("camera %s: %s; the other cameras go on", camera.name, camera.failure)
             self._told.add(camera)
 
     def start(self) -> None:
-        self._running = set(self.cameras)
-        for stage in reversed(self._stages):
-            for lane in stage:
-                lane.start()
-        for camera in self.cameras:
+        self._running = set(self.cameras.values())
+        for group in self.outlets.groups.values():
+            _start(group)
+        for camera in self.cameras.values():
+            camera.load()
             camera.start()
 
-    def wait(self, timeout_s: float | None = None) -> str | None:
-        """Until the end is asked for; why, or None when `timeout_s` is over first."""
-        return self.stop_signal.wait_for_request(timeout_s)
+    def wait(self, timeout_s: float | None = None) -> Request | None:
+        """The next request, or None when `timeout_s` is over first."""
+        return self._inbox.next(timeout_s)
+
+    def exchange_lanes(self, name: str, new: LaneGroup | None) -> None:
+        """End the lanes of the group `name` and begin those of `new`, if there is one."""
+        old = self.outlets.groups.get(name)
+        # The new ones begin when the old ones have let go: a broker knows a device by one name.
+        self.outlets.connect(name, None)
+        if old is not None:
+            _warn_of(_end([old], Deadline(STOP_DEADLINE_S / 2)))
+        if new is not None:
+            _start(new)
+            self.outlets.connect(name, new)
+
+    def exchange_camera(self, name: str, new: CameraPipeline | None) -> None:
+        """End the camera `name`, and let `new` take over, if there is one.
+
+        Raises what keeps `new` from working. When that is its model the old camera goes on; when it is its source
+        there is none of that name any more.
+        """
+        if new is not None:
+            new.load()
+            if not new.loaded.wait(LOAD_TIMEOUT_S):
+                new.interrupt()
+                raise EstimatorError(f"camera {name}: its model is not loaded after {LOAD_TIMEOUT_S:g} s")
+            if new.failure is not None:
+                raise new.failure
+        with self._lock:
+            old = self.cameras.pop(name, None)
+            if old is not None:
+                self._running.discard(old)
+        if old is not None:
+            old.interrupt()
+            if not old.join(Deadline(STOP_DEADLINE_S / 2)):
+                _warn_of([f"camera {name}"])
+        if new is None:
+            return
+        new.start()
+        new.settled.wait(FIRST_FRAME_S)
+        if new.failure is not None:
+            raise new.failure
+        with self._lock:
+            self.cameras[name] = new
+            self._running.add(new)
+        if new.ended:  # before it was known here
+            self.camera_ended(new)
 
     def stop(self) -> None:
         """End everything within `STOP_DEADLINE_S`. Raises a camera's failure, if there is one; others' are logged."""
         deadline = Deadline(STOP_DEADLINE_S)
-        self.stop_signal.set()
-        for camera in self.cameras:
+        cameras = tuple(self.cameras.values())
+        for camera in cameras:
             camera.interrupt()
         for_cameras = Deadline(STOP_DEADLINE_S / 2)
-        stuck = [f"camera {camera.name}" for camera in self.cameras if not camera.join(for_cameras)]
-        for number, stage in enumerate(self._stages):
-            share_s = deadline.left_s() / (len(self._stages) - number)
-            for lane in stage:
-                lane.close(Deadline(share_s))
-            stuck += [f"sink {lane.name}" for lane in stage if not lane.join()]
-        if stuck:
-            log.warning("left behind, still busy at the deadline: %s", ", ".join(stuck))
-        failed = [camera for camera in self.cameras if camera.failure is not None]
+        stuck = [f"camera {camera.name}" for camera in cameras if not camera.join(for_cameras)]
+        _warn_of([*stuck, *_end(tuple(self.outlets.groups.values()), deadline)])
+        failed = [camera for camera in cameras if camera.failure is not None]
         news = [camera for camera in failed if camera not in self._told]
         for camera in news[1:]:
             log.error("camera %s: %s", camera.name, camera.failure)
         for camera in (*news, *failed):
             assert camera.failure is not None
             raise camera.failure
+
+
+def _start(group: LaneGroup) -> None:
+    for stage in reversed(group.stages()):
+        for lane in stage:
+            lane.start()
+
+
+def _end(groups: Sequence[LaneGroup], deadline: Deadline) -> list[str]:
+    """Let the groups' lanes write what they hold, stage by stage, and end; those that are stuck at the deadline."""
+    stuck = []
+    stages = list(zip(*(group.stages() for group in groups), strict=True))
+    for number, stage in enumerate(stages):
+        lanes = [lane for part in stage for lane in part]
+        share_s = deadline.left_s() / (len(stages) - number)
+        for lane in lanes:
+            lane.close(Deadline(share_s))
+        stuck += [f"sink {lane.name}" for lane in lanes if not lane.join()]
+    return stuck
+
+
+def _warn_of(stuck: Sequence[str]) -> None:
+    if stuck:
+        log.warning("left behind, still busy at the deadline: %s", ", ".join(stuck))

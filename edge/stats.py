@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -91,10 +91,15 @@ class Stats:
     """The counts of one run of the daemon."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
-        self.cameras: Mapping[str, CameraStats] = {name: CameraStats() for name in cameras}
+        self.cameras: dict[str, CameraStats] = {}
+        self.count(cameras)
         self._lock = threading.Lock()
         self._drops: Counter[tuple[str, DropCause]] = Counter()
         self._sent: Counter[str] = Counter()
+
+    def count(self, cameras: Sequence[str]) -> None:
+        """Count these cameras from now on; those known already go on with the figures they have, others are gone."""
+        self.cameras = {name: self.cameras.get(name) or CameraStats() for name in cameras}
 
     def dropped(self, place: str, cause: DropCause, items: int = 1) -> None:
         """Count `items` that did not get past `place` (a lane or a camera)."""

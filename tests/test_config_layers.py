@@ -424,3 +424,23 @@ def test_whatever_bytes_are_in_the_file_they_end_as_a_configuration_or_as_a_list
         file.flush()
         with pytest.raises(ConfigError):
             load(Path(file.name), environment={}, sets=[])
+
+
+class TestCredentials:
+    @pytest.mark.parametrize("prefix", ["", "edge-pose_"])
+    def test_a_credential_stands_in_for_the_key_that_names_a_file(self, file: Path, prefix: str) -> None:
+        (file.parent / f"{prefix}mqtt.password").write_text("secret")
+        (file.parent / f"{prefix}mqtt.url").write_text("mqtt://no.key.of.this/kind")
+        layers = loaded(file, environment={"CREDENTIALS_DIRECTORY": str(file.parent)})
+
+        assert layers.config.mqtt.password_file == file.parent / f"{prefix}mqtt.password"
+        assert layers.origins["mqtt", "password_file"] == "credential mqtt.password"
+        assert (layers.config.mqtt.ca_file, layers.config.mqtt.url) == (None, "")
+
+    def test_the_file_beats_it(self, file: Path) -> None:
+        (file.parent / "mqtt.ca").write_text("")
+        toml = CAMERA + '[mqtt]\nca_file = "/etc/ssl/hub.crt"\n'
+
+        layers = loaded(file, toml, environment={"CREDENTIALS_DIRECTORY": str(file.parent)})
+
+        assert layers.config.mqtt.ca_file == Path("/etc/ssl/hub.crt")

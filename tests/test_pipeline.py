@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 import time
 from collections import deque
@@ -15,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.control import Inbox, Stop
 from edge.errors import CameraLost, CameraUnusable, EdgePoseError, EstimatorError, ModelError, SinkError
 from edge.interfaces import EndOfStream
 from edge.pacing import Deadline
-from edge.pipeline import CameraPipeline, Daemon, Lane, Slot, SlotOverflow, StopSignal
+from edge.pipeline import CameraPipeline, Daemon, Lane, LaneGroup, Slot, SlotOverflow
 from edge.stats import DropCause, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -157,34 +156,36 @@ class Rig:
         capacity: int = 1000,
     ) -> None:
         self.stats = Stats(list(cameras))
-        self.stop_signal = StopSignal()
-        observers: list[Lane[Observation]] = [
-            Lane(name, sink, self.stats, capacity=capacity) for name, sink in (sinks or {}).items()
-        ]
-        films: list[Lane[Frame]] = [
-            Lane(name, sink, self.stats, capacity=capacity) for name, sink in (video or {}).items()
-        ]
-        self.daemon = Daemon(stop=self.stop_signal, stages=[[*observers, *films]])
+        self.inbox = Inbox()
+        observers = tuple(
+            Lane[Observation](name, sink, self.stats, capacity=capacity) for name, sink in (sinks or {}).items()
+        )
+        films = tuple(Lane[Frame](name, sink, self.stats, capacity=capacity) for name, sink in (video or {}).items())
+        self.daemon = Daemon(self.inbox, {"test": LaneGroup(observers=observers, video=films)})
         for name, (source, estimator) in cameras.items():
-            self.daemon.cameras.append(
-                CameraPipeline(
-                    name,
-                    source,
-                    estimator,
-                    video=films,
-                    observers=observers,
-                    stats=self.stats.cameras[name],
-                    drops=self.stats,
-                    stop=self.stop_signal,
-                    on_end=self.daemon.camera_ended,
-                )
-            )
+            self.daemon.cameras[name] = self.pipeline(name, source, estimator)
+
+    def pipeline(self, name: str, source: Film, estimator: Watcher) -> CameraPipeline:
+        return CameraPipeline(
+            name,
+            source,
+            estimator,
+            outlets=self.daemon.outlets,
+            stats=self.stats.cameras[name],
+            drops=self.stats,
+            on_end=self.daemon.camera_ended,
+        )
+
+    def ended(self) -> str | None:
+        """Wait for the end; the reason for it."""
+        request = self.daemon.wait(PATIENCE_S)
+        return request.reason if isinstance(request, Stop) else None
 
     def run(self) -> str | None:
         """From start to stop; the reason for the stop. Raises what the daemon raises."""
         self.daemon.start()
         try:
-            return self.daemon.wait(PATIENCE_S)
+            return self.ended()
         finally:
             self.daemon.stop()
 
@@ -210,38 +211,6 @@ def gate() -> Iterator[threading.Event]:
         yield event
     finally:
         event.set()
-
-
-class TestStopSignal:
-    def test_the_first_reason_is_the_one_told_and_the_signal_stays_set(self) -> None:
-        stop = StopSignal()
-        stop.request("SIGTERM")
-        stop.request("every camera has ended")
-
-        assert stop.wait_for_request(PATIENCE_S) == "SIGTERM"
-        assert stop.is_set
-
-    def test_nobody_asked_is_no_reason_to_stop(self) -> None:
-        stop = StopSignal()
-
-        assert stop.wait_for_request(0.01) is None
-        assert not stop.is_set
-
-    def test_a_signal_handler_may_interrupt_the_very_wait_that_it_ends(self) -> None:
-        stop = StopSignal()
-        before = signal.signal(signal.SIGUSR1, lambda number, _: stop.request(signal.Signals(number).name))
-        try:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-            assert stop.wait_for_request(PATIENCE_S) == "SIGUSR1"
-        finally:
-            signal.signal(signal.SIGUSR1, before)
-
-    def test_who_pauses_is_woken_by_the_end(self) -> None:
-        stop = StopSignal()
-        with ThreadPoolExecutor() as threads:
-            pausing = threads.submit(stop.pause, 1000.0)
-            stop.set()
-            pausing.result(PATIENCE_S)
 
 
 class TestSlot:
@@ -564,7 +533,7 @@ class TestFiles:
             eventually(lambda: film.given == 3)  # one in the estimator, one in the slot, one at its door
             open_gate.set()
 
-            assert rig.daemon.wait(PATIENCE_S) == "every camera has ended"
+            assert rig.ended() == "every camera has ended"
             rig.daemon.stop()
         assert watcher.seen == list(range(50))
         assert rig.stats.drops() == {}
@@ -685,7 +654,7 @@ class TestLostCameras:
             eventually(lambda: "the other cameras go on" in caplog.text)
             the_other_is_gone.set()
 
-            assert rig.daemon.wait(PATIENCE_S) == "every camera has ended"
+            assert rig.ended() == "every camera has ended"
             with pytest.raises(CameraUnusable, match=r"clip\.mp4: can't be read as video") as caught:
                 rig.daemon.stop()
 
@@ -705,7 +674,7 @@ class TestLostCameras:
             rig.daemon.start()
             eventually(lambda: "the other cameras go on" in caplog.text)
             the_other_is_gone.set()
-            rig.daemon.wait(PATIENCE_S)
+            rig.ended()
             with pytest.raises(EdgePoseError) as caught:
                 rig.daemon.stop()
 
@@ -733,7 +702,7 @@ class TestEstimatorFailures:
             rig = Rig({"front": (front, Watcher(error=error, at=30)), "back": (back, Watcher())}, {"mqtt": sink})
             rig.daemon.start()
 
-            assert rig.daemon.wait(PATIENCE_S) == "camera front failed"
+            assert rig.ended() == "camera front failed"
             with pytest.raises(EdgePoseError) as caught:
                 rig.daemon.stop()
 
@@ -789,7 +758,7 @@ class TestEstimatorFailures:
             assert film.opened == 0
             loaded.set()
 
-            assert rig.daemon.wait(PATIENCE_S) == "every camera has ended"
+            assert rig.ended() == "every camera has ended"
             rig.daemon.stop()
         assert watcher.seen == [0, 1, 2]
 
@@ -803,7 +772,7 @@ class TestTroubleAtTheOtherEnd:
             film, watcher = Film(*frames(1), stuck.busy, *frames(199, first=1)), Watcher()
             rig = Rig({"front": (film, watcher)}, {"stuck": stuck, "well": well}, capacity=300)
             rig.daemon.start()
-            assert rig.daemon.wait(PATIENCE_S) == "every camera has ended"
+            assert rig.ended() == "every camera has ended"
             began_s = time.monotonic()
             rig.daemon.stop()
             took_s = time.monotonic() - began_s
@@ -822,7 +791,7 @@ class TestTroubleAtTheOtherEnd:
                 capacity=10,
             )
             rig.daemon.start()
-            assert rig.daemon.wait(PATIENCE_S) == "every camera has ended"
+            assert rig.ended() == "every camera has ended"
             assert rig.stats.drops() == {("stuck", DropCause.LANE_FULL): 189}
             open_gate.set()
             rig.daemon.stop()
@@ -869,7 +838,7 @@ class TestTroubleAtTheOtherEnd:
         stats, last = Stats([]), Shelf()
         second = lane(last, stats)
         first = lane(Relay(), stats)
-        daemon = Daemon(stop=StopSignal(), stages=[[first], [second]])
+        daemon = Daemon(Inbox(), {"test": LaneGroup(observers=(first,), outputs=(second,))})
         daemon.start()
         for number in range(300):
             first.offer(number)
@@ -877,3 +846,115 @@ class TestTroubleAtTheOtherEnd:
 
         assert last.items == list(range(300))
         assert stats.drops() == {}
+
+
+class TestProgress:
+    def test_an_estimator_that_hangs_is_named_and_the_source_that_waits_for_it_is_not(self) -> None:
+        watcher = Watcher(gate=(estimating := threading.Event()))
+        rig = Rig({"front": (Film(*frames(5)), watcher)})
+        rig.daemon.start()
+        try:
+            assert watcher.busy.wait(PATIENCE_S)
+            eventually(lambda: rig.daemon.stalled(0.05) == ["camera front: inference"])
+            estimating.set()
+            eventually(lambda: rig.daemon.stalled(0.0) == [])
+            assert rig.ended() == "every camera has ended"
+        finally:
+            estimating.set()
+            rig.daemon.stop()
+
+    def test_a_source_that_hangs_is_named(self) -> None:
+        class Stuck(Film):
+            def read(self, timeout_s: float) -> Frame | None:
+                read = super().read(timeout_s)
+                if self.given == 2:
+                    hang.wait()
+                return read
+
+        with gate() as hang:
+            rig = Rig({"front": (Stuck(*frames(5), live=True), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.daemon.stalled(0.05) == ["camera front: capture"])
+            hang.set()
+            rig.ended()
+            rig.daemon.stop()
+
+    def test_who_waits_for_frames_or_for_a_lost_camera_gets_on(self) -> None:
+        with gate() as quiet:
+            films = {
+                "quiet": (Film(quiet, live=True), Watcher()),
+                "away": (Film(live=True, opening=[CameraLost("unplugged")] * 100), Watcher()),
+            }
+            rig = Rig(films)
+            rig.daemon.start()
+            eventually(lambda: films["away"][0].opened >= 2)
+            # Longer than a source may take to answer, and than the first pauses between two tries.
+            assert rig.daemon.stalled(2.0) == []
+            rig.daemon.stop()
+
+
+class TestExchange:
+    def test_lanes_are_exchanged_while_the_camera_goes_on(self) -> None:
+        first, second = Shelf(), Shelf()
+        with gate() as more:
+            rig = Rig({"front": (Film(*frames(10), more, *frames(10, first=10)), Watcher())}, {"old": first})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 10)
+            rig.daemon.exchange_lanes("test", LaneGroup(observers=(lane(second, rig.stats),)))
+            more.set()
+            rig.ended()
+            rig.daemon.stop()
+
+        assert (first.seqs, second.seqs) == (list(range(10)), list(range(10, 20)))
+        assert [len(shelf.closed_with_s) for shelf in (first, second)] == [1, 1]
+
+    def test_a_camera_takes_over_after_the_old_one_has_let_go(self) -> None:
+        with gate() as never, gate() as go_on:
+            old, new = Film(*frames(3), never), Film(*frames(2), go_on)
+            rig = Rig({"front": (old, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            rig.daemon.exchange_camera("front", rig.pipeline("front", new, Watcher()))
+            assert (old.closed, new.opened) == (1, 1)
+            eventually(lambda: rig.estimated() == 5)
+            assert rig.inbox.next(0.01) is None, "the end of the old one is no end"
+            go_on.set()
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+
+    def test_a_model_that_can_not_be_loaded_leaves_the_old_camera_at_work(self) -> None:
+        with gate() as more:
+            rig = Rig({"front": (Film(*frames(3), more, *frames(3)), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            untouched = Film(*frames(1))
+            with pytest.raises(ModelError, match="torn"):
+                rig.daemon.exchange_camera(
+                    "front", rig.pipeline("front", untouched, Watcher(loading=ModelError("torn")))
+                )
+            more.set()
+            rig.ended()
+            rig.daemon.stop()
+        assert (untouched.opened, rig.estimated()) == (0, 6)
+
+    def test_a_source_that_does_not_work_leaves_none_and_does_not_end_the_daemon(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(never), Watcher())})
+            rig.daemon.start()
+            broken = Film(opening=[CameraUnusable("no film")])
+            with pytest.raises(CameraUnusable, match="no film"):
+                rig.daemon.exchange_camera("front", rig.pipeline("front", broken, Watcher()))
+            assert (rig.daemon.cameras, rig.inbox.next(0.01)) == ({}, None)
+            rig.daemon.exchange_camera("front", rig.pipeline("front", Film(*frames(2)), Watcher()))
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+
+    def test_a_camera_that_is_away_takes_over_all_the_same(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(never), Watcher())})
+            rig.daemon.start()
+            away = Film(*frames(1), live=True, opening=[CameraLost("unplugged")])
+            rig.daemon.exchange_camera("front", rig.pipeline("front", away, Watcher()))
+            assert rig.ended() in {"every camera has ended", None}
+            rig.daemon.stop()
+        assert away.opened == 2

@@ -8,12 +8,17 @@ import os
 import typer
 
 from edge import preflight
-from edge.cli.options import ConfigFile, Sets, reported_errors
+from edge.cli.options import ConfigFile, Quiet, Sets, reported_errors
 from edge.config import without_credentials
 from edge.config_layers import find_file, load
 
 
-def check(config: ConfigFile = None, sets: Sets = None) -> None:
+def check(
+    config: ConfigFile = None,
+    sets: Sets = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
     """Validate the configuration and print every key with its value and where that came from.
 
     Exit codes: 0 valid, 78 not valid, each problem in a line of its own.
@@ -22,6 +27,8 @@ def check(config: ConfigFile = None, sets: Sets = None) -> None:
         file = find_file(config)
         loaded = load(file, environment=os.environ, sets=sets or [])
         preflight.require(loaded)
+        if quiet:
+            return
         rows = [(key, _shown(value), origin) for key, value, origin in loaded.effective()]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         for key, value, origin in rows:

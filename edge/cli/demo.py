@@ -26,11 +26,11 @@ from edge import logs, preflight
 from edge.cli.local_broker import BrokerKind, LocalBroker, local_broker
 from edge.cli.local_viewer import local_viewer
 from edge.cli.model_progress import ensure_model
-from edge.cli.options import Sets, leave, reported_errors, stop_on_signals
+from edge.cli.options import Sets, leave, reported_errors, requests_from_signals
 from edge.config_layers import load
+from edge.control import Inbox
 from edge.errors import ConfigError, ConfigProblem, ExitCode
 from edge.pacing import Deadline
-from edge.pipeline import StopSignal
 from edge.stats import DropCause
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
@@ -79,8 +79,8 @@ def demo(
         loaded = load(None, environment=os.environ, sets=settings, base=base, base_origin=_OPTIONS)
         preflight.require(loaded)
         model = ensure_model(loaded.config)
-        stop = StopSignal()
-        stop_on_signals(stop)
+        inbox = Inbox()
+        requests_from_signals(inbox, reload=False)
         console.print(f"[green]✓[/] model {model.name}, sha256 {model.sha256[:12]}…, {model.path}")
         hub = stack.enter_context(local_broker(broker, port))
         console.print(f"[green]✓[/] broker {hub.kind}, {hub.url}")
@@ -94,7 +94,7 @@ def demo(
 
         from edge.app import App
 
-        app = App(loaded.config, model, stop)
+        app = App(loaded.config, model, inbox)
         mailbox = stack.enter_context(_Mailbox(hub, f"{loaded.config.mqtt.prefix}/{loaded.config.device}/#"))
         began_s = time.monotonic()
         app.daemon.start()

@@ -13,8 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from edge.control import Inbox, Reload, Stop
 from edge.errors import EdgePoseError, ExitCode
-from edge.pipeline import StopSignal
 
 ConfigFile = Annotated[
     Path | None,
@@ -25,6 +25,7 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. mqtt.summary_hz=2. May be repeated."),
 ]
 
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of lines.")]
 
 
@@ -39,19 +40,21 @@ def reported_errors() -> Iterator[None]:
         leave(error.exit_code)
 
 
-def stop_on_signals(stop: StopSignal) -> None:
-    """SIGTERM and SIGINT end in the one orderly way; a second one does not wait for it."""
+def requests_from_signals(inbox: Inbox, *, reload: bool = True) -> None:
+    """SIGTERM and SIGINT end in the one orderly way; a second one does not wait for it. SIGHUP asks for a reload."""
     asked = False
 
-    def handler(number: int, frame: object) -> None:
+    def end(number: int, frame: object) -> None:
         nonlocal asked
         if asked:
             os._exit(ExitCode.INTERRUPTED)
         asked = True
-        stop.request(signal.Signals(number).name)
+        inbox.post(Stop(signal.Signals(number).name))
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
+        signal.signal(number, end)
+    if reload:
+        signal.signal(signal.SIGHUP, lambda *_: inbox.post(Reload()))
 
 
 def leave(code: int) -> NoReturn:

@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import rerun as rr
@@ -24,8 +25,13 @@ _FLUSH_EVERY_S = 1.0
 _FREE_FLOOR_BYTES = 50_000_000
 
 
+def _free_path(directory: Path, name: str) -> Path:
+    parts = (f"{name}{'' if part == 1 else f'.{part}'}.rrd" for part in count(1))
+    return next(path for path in (directory / part for part in parts) if not path.exists())
+
+
 class RecordingSink:
-    """Writes `<directory>/<recording id>.rrd`.
+    """Writes `<directory>/<recording id>.rrd`; what follows in the same session after a reload, `<recording id>.2.rrd`.
 
     While it grows, and after a crash, its last message may be torn. Rerun's viewer and `rerun rrd` read it up to there;
     the Python reader wants it mended first: `rerun rrd optimize FILE -o MENDED`.
@@ -35,7 +41,7 @@ class RecordingSink:
     """
 
     def __init__(self, directory: Path, *, keep_mb: int, scene: Scene, stats: Stats) -> None:
-        self.path = directory / f"{scene.recording_id}.rrd"
+        self.path = _free_path(directory, scene.recording_id)
         self._directory = directory
         self._keep_bytes = keep_mb * 1_000_000
         self._stats = stats

@@ -1,0 +1,181 @@
+"""SIGHUP: `edge-pose run` changes over to what the configuration says now, or stays with what it has."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND
+from tests.cli.test_run import PREFIX, Daemon, broker, daemons, landmarks  # noqa: F401 - fixtures
+from tests.conftest import CLIP, eventually
+from tests.mqtt.test_sink import Subscriber, subscriber
+from tests.rerun_log.reading import rows
+from tests.servers import Server
+
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
+
+Configure = Callable[..., None]
+
+
+@pytest.fixture
+def outside(broker: Server) -> Iterator[Subscriber]:  # noqa: F811
+    with subscriber(broker.port) as client:
+        yield client
+
+
+@pytest.fixture
+def configure(tmp_path: Path, broker: Server) -> Configure:  # noqa: F811
+    """Writes the configuration: two tables that are always there, the given lines before and after them."""
+
+    def write(*, mqtt: str = "landmarks_hz = 10", more: str = "", camera: str = "front", source: object = CLIP) -> None:
+        (tmp_path / "config.toml").write_text(
+            f'device = "hall"\n[mqtt]\nurl = "{broker.url}"\n{mqtt}\n'
+            f'[camera.{camera}]\nsource = "{source}"\nloop = true\n{more}'
+        )
+
+    return write
+
+
+@pytest.fixture
+def start(tmp_path: Path, outside: Subscriber, daemons: list[Daemon]) -> Callable[[], Daemon]:  # noqa: F811
+    def begin() -> Daemon:
+        daemons.append(daemon := Daemon("-c", str(tmp_path / "config.toml"), log=tmp_path / "log"))
+        eventually(lambda: len(landmarks(outside)) > 3, 30)
+        return daemon
+
+    return begin
+
+
+def reload(daemon: Daemon, answer: str) -> None:
+    times = daemon.log.count(answer)
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: daemon.log.count(answer) > times, 30)
+
+
+def states(outside: Subscriber) -> list[bytes]:
+    return outside.payloads(f"{PREFIX}/state")
+
+
+def test_only_what_differs_is_exchanged(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Callable[[], Daemon]
+) -> None:
+    configure(more=f'[rerun]\nrecord_dir = "{tmp_path}"\n')
+    daemon = start()
+    reload(daemon, "reloaded: nothing that was read has changed")
+
+    configure(mqtt='landmarks_hz = "unlimited"', more=f'[rerun]\nrecord_dir = "{tmp_path}"\n')
+    reload(daemon, "reloaded: mqtt\n")
+    eventually(lambda: states(outside) == [b"online", b"stopped", b"online"])
+    seen = len(landmarks(outside))
+    eventually(lambda: len(landmarks(outside)) > seen + 40)
+    seqs = [message["seq"] for message in landmarks(outside)[-40:]]
+    assert seqs == list(range(seqs[0], seqs[0] + 40)), "every frame now, and the camera went on counting"
+    assert seqs[0] > 10
+
+    assert daemon.stop() == 0
+    (recording,) = tmp_path.glob("*.rrd")
+    indices = rows(recording)["/camera/front/video/pose/points"]
+    assert indices == list(range(len(indices))), "the recording missed nothing"
+
+
+def test_cameras_come_and_go_and_recordings_begin(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Callable[[], Daemon]
+) -> None:
+    configure()
+    daemon = start()
+    configure(more=f'[camera.drawn]\nsource = "synthetic"\n[rerun]\nrecord_dir = "{tmp_path}"\n')
+    reload(daemon, "reloaded: mqtt, rerun, camera drawn\n")
+    eventually(lambda: len(landmarks(outside, "drawn")) > 3, 30)
+
+    configure(camera="drawn", source="synthetic", more=f'fps = 15\n[rerun]\nrecord_dir = "{tmp_path}"\n')
+    reload(daemon, "reloaded: mqtt, rerun, camera front, camera drawn\n")
+    info = json.loads(outside.payloads(f"{PREFIX}/info")[-1])
+    assert info["cameras"].keys() == {"drawn"}
+    eventually(lambda: landmarks(outside, "drawn")[-1]["seq"] < 30)  # it began anew
+    last = landmarks(outside)[-1]["seq"]
+
+    assert daemon.stop() == 0
+    assert landmarks(outside)[-1]["seq"] == last, "the other camera is gone"
+    assert len(list(tmp_path.glob("*.rrd"))) == 2, "what was recorded before the cameras changed is a file of its own"
+
+
+def test_a_configuration_that_can_not_be_used_changes_nothing(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Callable[[], Daemon]
+) -> None:
+    configure()
+    daemon = start()
+    refused = "not reloaded, the configuration in force stays: "
+    before = states(outside)
+
+    configure(mqtt="landmark_hz = 5\nsummary_hz = 'often'")
+    reload(daemon, "mqtt.summary_hz = 'often'")
+    assert f"{refused}{tmp_path}/config.toml: mqtt.landmark_hz: unknown key; did you mean landmarks_hz?" in daemon.log
+
+    configure(more='[pose]\nmodel = "heavy"\n[camera.other]\nsource = "gone.mp4"\n')
+    reload(daemon, "camera.other.source = 'gone.mp4': no such file")
+
+    broken = tmp_path / "broken.task"
+    broken.write_bytes(b"no model")
+    configure(more=f'[pose]\nmodel = "{broken}"\n')
+    reload(daemon, f"{refused}model {broken}: MediaPipe can't load it")
+
+    assert states(outside)[: len(before)] == before
+    seen = len(landmarks(outside))
+    eventually(lambda: len(landmarks(outside)) > seen + 10)
+    assert daemon.stop() == 0
+
+
+def test_a_camera_that_does_not_work_leaves_the_one_there_was(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Callable[[], Daemon]
+) -> None:
+    configure()
+    daemon = start()
+    text = tmp_path / "text.mp4"
+    text.write_text("no film")
+    configure(source=text)
+    reload(daemon, f"stays: {text}: can't be read as video")
+    seen = len(landmarks(outside))
+    eventually(lambda: len(landmarks(outside)) > seen + 10)
+
+    (tmp_path / "config.toml").write_text("")
+    reload(daemon, "camera: no camera: add one")
+    assert daemon.stop() == 0
+    assert daemon.log.count(" ERROR ") == 2
+
+
+def test_the_service_manager_is_told_of_the_start_each_reload_and_the_end(
+    tmp_path: Path, configure: Configure, start: Callable[[], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert COMMAND
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    told: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+
+        def hears(line: str) -> bool:
+            try:
+                while True:
+                    told.extend(manager.recv(4096).decode().splitlines())
+            except BlockingIOError:
+                return line in told
+
+        configure()
+        daemon = start()
+        eventually(lambda: hears("READY=1"))
+        assert "STATUS=device hall, cameras front" in told
+        for config, answer in (({"mqtt": ""}, "reloaded: mqtt"), ({"mqtt": "x = 1"}, "not reloaded")):
+            told.clear()
+            configure(**config)
+            reload(daemon, answer)
+            eventually(lambda: hears("READY=1"))
+            assert told.index("RELOADING=1") < told.index("READY=1")
+        told.clear()
+        eventually(lambda: hears("WATCHDOG=1"))
+        assert daemon.stop() == 0
+        assert hears("STOPPING=1")
