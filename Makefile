@@ -2,11 +2,12 @@
 PYTHON ?= python3
 SECONDS ?= 20
 BIN := .venv/bin
+ANSIBLE := $(CURDIR)/.venv/ansible/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit lock docs clean
+.PHONY: help demo ansible test lint unit system lock docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -14,20 +15,31 @@ help: ## show this list
 demo: .venv/demo.done ## poses of the bundled clip over MQTT and into a Rerun recording, SECONDS=20
 	@$(BIN)/edge-pose demo --seconds $(SECONDS)
 
+ansible: .venv/ansible.done ## what provisions devices: .venv/ansible/bin/ansible-playbook
+	@echo "make ansible: OK; go on with docs/deployment.md"
+
 test: .venv/dev.done lint ## lint and every test, set-up included
 	@$(BIN)/python -m pytest
 	@echo "make test: OK"
 
-lint: .venv/dev.done ## formatting, rules, types, layering, shell scripts
+lint: .venv/dev.done .venv/ansible.done ## formatting, rules, types, layering, shell scripts, playbooks, container files
 	@$(BIN)/ruff format --check --quiet . || { echo "run .venv/bin/ruff format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@shellcheck requirements/*.sh .ci/run
+	@$(ANSIBLE)/yamllint --strict ansible deploy
+	@cd ansible && $(ANSIBLE)/ansible-lint --offline --quiet --strict
+	@$(ANSIBLE)/hadolint Dockerfile.arm64
 	@echo "make lint: OK"
 
 unit: .venv/dev.done ## only the tests that need neither broker, model nor Rerun
-	@$(BIN)/python -m pytest -m "not integration and not system"
+	@$(BIN)/python -m pytest -m "not integration and not system and not machine"
+
+system: .venv/dev.done .venv/ansible.done ## whole hosts, containers and images, emulated: as root, 20 minutes
+	@requirements/system-packages.sh system
+	@EDGE_POSE_ANSIBLE=$(ANSIBLE) $(BIN)/python -m pytest -m machine tests/system
+	@echo "make system: OK"
 
 lock: .venv/dev.done ## resolve requirements/*.txt anew
 	@UV=$(BIN)/uv requirements/lock.sh
@@ -53,6 +65,13 @@ endef
 
 .venv/demo.done: requirements/demo.txt requirements/demo-armv8.0.txt requirements/build.txt pyproject.toml
 	$(call install,demo)
+
+# In an environment of its own: it shares no package with what it installs elsewhere.
+.venv/ansible.done: requirements/ansible.txt
+	@requirements/system-packages.sh ansible
+	@$(ANSIBLE)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv/ansible
+	@$(ANSIBLE)/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --require-hashes -r $<
+	@touch $@
 
 .venv/dev.done: requirements/dev.txt requirements/build.txt pyproject.toml
 	$(call install,dev)

@@ -12,10 +12,12 @@ lock() { # lock NAME ARGUMENTS...: write requirements/NAME.txt
 }
 
 lock build requirements/build.in
+lock ansible requirements/ansible.in
 # dev is the largest set; the others take their versions from it, so that one .venv can hold any of them in turn.
 lock dev pyproject.toml --extra demo --group dev --constraints requirements/current.in
 lock demo pyproject.toml --extra demo --constraints requirements/dev.txt
 lock device pyproject.toml --constraints requirements/dev.txt
+lock picamera2 requirements/picamera2.in --constraints requirements/dev.txt
 
 # The same versions for old ARM cores, but for MediaPipe and what only that one asks for.
 same=$(mktemp)

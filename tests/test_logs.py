@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -107,3 +108,20 @@ for name in ("edge.mqtt", "paho"):
 
     said = [line.partition(": ")[2] for line in done.stderr.splitlines()]
     assert said == ["edge.mqtt error", "paho warning", "paho error"]
+
+
+@pytest.mark.parametrize(("connected", "shown"), [(True, "<4>edge.test: away\n"), (False, "WARNING edge.test: away\n")])
+def test_lines_for_the_journal_begin_with_their_priority(connected: bool, shown: str) -> None:
+    read_end, write_end = os.pipe()
+    status = os.fstat(write_end)
+    stream = f"{status.st_dev}:{status.st_ino if connected else 0}"
+    program = (
+        'from edge import logs; logs.setup("info"); import logging; logging.getLogger("edge.test").warning("away")'
+    )
+    # A None in sys.modules is a module that can't be imported.
+    program = 'import sys; sys.modules["systemd"] = None; ' + program
+    environment = {**os.environ, "JOURNAL_STREAM": stream}
+    subprocess.run([sys.executable, "-c", program], stderr=write_end, env=environment, timeout=60, check=True)
+    os.close(write_end)
+    with os.fdopen(read_end) as lines:
+        assert lines.read().endswith(shown)

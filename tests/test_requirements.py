@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("device", "device-armv8.0", "demo", "demo-armv8.0", "dev", "build")
+LOCKS = ("device", "device-armv8.0", "demo", "demo-armv8.0", "dev", "picamera2", "ansible", "build")
 
 
 def lock(name: str) -> str:
@@ -25,7 +27,7 @@ def pins(name: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in LOCKS if name != "build"])
+@pytest.mark.parametrize("name", [name for name in LOCKS if re.match("device|demo|dev", name)])
 def test_there_is_exactly_one_opencv_and_it_has_no_windows(name: str) -> None:
     assert [package for package in pins(name) if "opencv" in package] == ["opencv-python-headless"]
 
@@ -60,3 +62,26 @@ def test_every_declared_dependency_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=~ ]", requirement)[0] for requirement in project["dependencies"]}
     assert declared <= pins("device").keys()
+
+
+def link(venv: Path, *modules: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "requirements" / "link-system-modules.py", venv, *modules]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.system
+def test_a_module_of_the_system_is_linked_alone(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", venv], check=True)
+    for _ in range(2):
+        linked = link(venv, "systemd")
+        assert (linked.returncode, linked.stderr) == (0, "")
+    (packages,) = venv.glob("lib/python3*/site-packages")
+    assert [path.name for path in packages.iterdir()] == ["systemd"]
+
+    missing = link(venv, "systemd", "libfantasy")
+    assert missing.returncode == 1
+    assert (
+        missing.stderr
+        == "libfantasy: not in /usr/lib/python3/dist-packages; install the Debian package it belongs to\n"
+    )

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from edge import logs
 from edge.app import App
-from edge.cli.options import leave, stop_on_signals
+from edge.cli.options import leave, requests_from_signals
 from edge.config_layers import load
+from edge.control import Inbox
 from edge.estimators.models.store import ModelStore
-from edge.pipeline import StopSignal
 
 
 def anonymous_mib() -> float:
@@ -28,10 +28,10 @@ def anonymous_mib() -> float:
 def main() -> None:
     logs.divert_native_output()
     logs.setup("info")
-    stop = StopSignal()
-    stop_on_signals(stop)
+    inbox = Inbox()
+    requests_from_signals(inbox, reload=False)
     config = load(None, environment=os.environ, sets=sys.argv[1:]).config
-    app = App(config, ModelStore(config.pose.model_dir).ensure(config.pose.model), stop)
+    app = App(config, ModelStore(config.pose.model_dir).ensure(config.pose.model), inbox)
     app.daemon.start()
     while app.daemon.wait(1.0) is None:
         cpu = os.times()
