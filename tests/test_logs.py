@@ -110,11 +110,11 @@ for name in ("edge.mqtt", "paho"):
     assert said == ["edge.mqtt error", "paho warning", "paho error"]
 
 
-@pytest.mark.parametrize(("connected", "shown"), [(True, "<4>edge.test: away\n"), (False, "WARNING edge.test: away\n")])
-def test_lines_for_the_journal_begin_with_their_priority(connected: bool, shown: str) -> None:
+@pytest.mark.parametrize(("inode", "shown"), [("its", "<4>edge.test: away\n"), ("0", "WARNING edge.test: away\n")])
+def test_lines_for_the_journal_begin_with_their_priority(inode: str, shown: str) -> None:
     read_end, write_end = os.pipe()
     status = os.fstat(write_end)
-    stream = f"{status.st_dev}:{status.st_ino if connected else 0}"
+    stream = f"{status.st_dev}:{status.st_ino if inode == 'its' else inode}"
     program = (
         'from edge import logs; logs.setup("info"); import logging; logging.getLogger("edge.test").warning("away")'
     )
