@@ -28,8 +28,8 @@ lint: .venv/dev.done .venv/ansible.done ## formatting, rules, types, layering, s
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@shellcheck requirements/*.sh .ci/run
-	@$(ANSIBLE)/yamllint --strict ansible deploy
-	@cd ansible && $(ANSIBLE)/ansible-lint --offline --quiet --strict
+	@$(ANSIBLE)/yamllint --strict --config-file ansible/.yamllint ansible deploy
+	@cd ansible && PATH=$(ANSIBLE):$$PATH ansible-lint --offline -q --strict
 	@$(ANSIBLE)/hadolint Dockerfile.arm64
 	@echo "make lint: OK"
 

@@ -139,7 +139,7 @@ class _Service:
                 _tell_where_it_goes(self._app)
         for problem in problems:
             log.error("not reloaded, the configuration in force stays: %s", problem)
-        self._manager.ready(self._status())
+        self._manager.ready(f"not reloaded: {problems[0]}" if problems else self._status())
 
 
 def _model_at_hand(config: Config) -> Model:

@@ -175,6 +175,8 @@ def test_the_service_manager_is_told_of_the_start_each_reload_and_the_end(
             reload(daemon, answer)
             eventually(lambda: hears("READY=1"))
             assert told.index("RELOADING=1") < told.index("READY=1")
+            (status,) = [line for line in told if line.startswith("STATUS=")]
+            assert status.startswith("STATUS=device hall" if answer.startswith("reloaded") else "STATUS=not reloaded: ")
         told.clear()
         eventually(lambda: hears("WATCHDOG=1"))
         assert daemon.stop() == 0

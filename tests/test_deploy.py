@@ -1,0 +1,112 @@
+"""What the files for devices say twice, they say alike: unit, container files, roles and the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edge.config_layers import SYSTEM_FILE, load
+from edge.device.systemd import ALIVE_FILE
+from edge.errors import ExitCode
+from edge.estimators.models.store import PRELOADED_DIR, STATE_DIR
+from edge.pipeline import STALLED_AFTER_S, STOP_DEADLINE_S
+
+ROOT = Path(__file__).parents[1]
+UNIT = (ROOT / "deploy/systemd/edge-pose.service").read_text()
+QUADLET = (ROOT / "deploy/container/edge-pose.container").read_text()
+COMPOSE = yaml.safe_load((ROOT / "deploy/container/compose.yaml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile.arm64").read_text()
+EXAMPLE = yaml.safe_load((ROOT / "ansible/inventory.example.yml").read_text())["devices"]
+ROLES = {"edge_pose": "deployment.md", "flash": "flashing.md"}
+
+
+def values(unit: str, key: str) -> list[str]:
+    return re.findall(rf"^{key}=(.*)$", unit, re.MULTILINE)
+
+
+def seconds(unit: str, key: str) -> float:
+    (found,) = values(unit, key)
+    return float(found.removesuffix("s"))
+
+
+def options(role: str) -> dict[str, dict[str, object]]:
+    specs = yaml.safe_load((ROOT / f"ansible/roles/{role}/meta/argument_specs.yml").read_text())
+    return {name: option for entry in specs["argument_specs"].values() for name, option in entry["options"].items()}
+
+
+@pytest.mark.parametrize("unit", [UNIT, QUADLET], ids=["unit", "quadlet"])
+def test_what_somebody_has_to_correct_is_not_started_again(unit: str) -> None:
+    assert values(unit, "RestartPreventExitStatus") == [str(int(ExitCode.CONFIG))]
+    assert values(unit, "Restart") == ["on-failure"]
+
+
+@pytest.mark.parametrize("unit", [UNIT, QUADLET], ids=["unit", "quadlet"])
+def test_the_managers_patience_is_longer_than_the_daemons(unit: str) -> None:
+    assert seconds(unit, "TimeoutStopSec") > STOP_DEADLINE_S + 1
+    assert seconds(unit, "WatchdogSec") > STALLED_AFTER_S
+    check, signal = values(unit, "ExecReload")
+    assert check.endswith("edge-pose check --quiet")
+    assert "HUP" in signal
+
+
+def test_places_are_those_of_the_code() -> None:
+    assert values(UNIT, "StateDirectory") == [STATE_DIR.name]
+    assert values(UNIT, "WorkingDirectory") == [str(STATE_DIR)]
+    for place in (STATE_DIR, PRELOADED_DIR, SYSTEM_FILE.parent):
+        assert str(place) in DOCKERFILE + QUADLET
+    assert f"/run/edge-pose/{ALIVE_FILE}" in DOCKERFILE
+
+
+def test_containers_have_no_more_rights_than_they_need() -> None:
+    assert {"ReadOnly=true", "DropCapability=all", "NoNewPrivileges=true"} <= {*QUADLET.splitlines()}
+    (service,) = COMPOSE["services"].values()
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert float(service["stop_grace_period"].removesuffix("s")) > STOP_DEADLINE_S + 1
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_specifications_and_documentation_agree(role: str) -> None:
+    specified = options(role)
+    defaults = yaml.safe_load((ROOT / f"ansible/roles/{role}/defaults/main.yml").read_text())
+    assert defaults == {name: option["default"] for name, option in specified.items() if not option.get("required")}
+    page = (ROOT / "docs" / ROLES[role]).read_text()
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    for name in specified:
+        short = name.removeprefix("flash_wifi")  # `flash_wifi_ssid`, `…_password`
+        assert f"`{name}`" in rows or f"`…{short}`" in rows, name
+
+
+def test_every_playbook_and_variable_on_the_pages_exists() -> None:
+    known = options("edge_pose").keys() | options("flash").keys()
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        text = page.read_text()
+        for playbook in re.findall(r"ansible-playbook ([\w.]+)", text):
+            assert (ROOT / "ansible" / playbook).is_file(), f"{page.name}: {playbook}"
+        assert {*re.findall(r"\b(?:edge_pose|flash)_[a-z0-9_]+", text)} <= known | {"flash_wifi_"}, page.name
+
+
+def test_the_example_inventory_uses_what_the_role_knows_and_its_configuration_is_valid(tmp_path: Path) -> None:
+    hosts = EXAMPLE["hosts"].values()
+    given = {name for variables in (*hosts, EXAMPLE["vars"]) for name in variables}
+    assert {name for name in given if name.startswith("edge_pose_")} <= options("edge_pose").keys()
+    text = EXAMPLE["vars"]["edge_pose_config"]
+    text = text.replace("{{ inventory_hostname }}", "hall-pi").replace("{{ edge_pose_model }}", "full")
+    assert tomllib.loads(text)
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    assert load(file, environment={}, sets=[]).config.device == "hall-pi"
+
+
+def test_every_credential_of_the_example_stands_in_for_a_key(tmp_path: Path) -> None:
+    for name in EXAMPLE["vars"]["edge_pose_credentials"]:
+        (tmp_path / name).write_text("content")
+        layers = load(
+            None, environment={"CREDENTIALS_DIRECTORY": str(tmp_path)}, sets=["camera.front.source=synthetic"]
+        )
+        assert f"credential {name}" in layers.origins.values()
