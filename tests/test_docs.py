@@ -56,7 +56,7 @@ def commands(program: str) -> list[str]:
 
 def test_there_is_something_to_test() -> None:
     assert len(commands("edge-pose")) >= 15
-    assert len(commands("mosquitto_sub")) == 2
+    assert len(commands("mosquitto_sub")) == 3
     assert len(commands("rerun")) >= 2
     assert len(PAGES) >= 5
 

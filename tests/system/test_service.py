@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 
 import pytest
@@ -18,7 +19,7 @@ _CONFIG = "/etc/edge-pose/config.toml"
 
 
 def configure(device: Device, text: str) -> None:
-    device.host.run(f"cat > {_CONFIG} <<'END'\n{text}\nEND")
+    device.host.run(f"printf %s {shlex.quote(text)} > {_CONFIG}")
 
 
 def running_anew(device: Device, run: str) -> bool:
