@@ -40,6 +40,15 @@ def reported_errors() -> Iterator[None]:
         leave(error.exit_code)
 
 
+def end_at_once_on_signals() -> None:
+    """Until there is something to end in order: SIGTERM is what Ctrl-C is, SIGHUP finds nothing to read again.
+
+    Not left to the kernel, which spares the first process of a container.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def requests_from_signals(inbox: Inbox, *, reload: bool = True) -> None:
     """SIGTERM and SIGINT end in the one orderly way; a second one does not wait for it. SIGHUP asks for a reload."""
     asked = False

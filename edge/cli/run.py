@@ -12,7 +12,7 @@ import typer
 
 from edge import logs, preflight
 from edge.cli.model_progress import ensure_model
-from edge.cli.options import ConfigFile, Sets, leave, reported_errors, requests_from_signals
+from edge.cli.options import ConfigFile, Sets, end_at_once_on_signals, leave, reported_errors, requests_from_signals
 from edge.config import Config
 from edge.config_layers import LoadedConfig, find_file, load
 from edge.control import Inbox, Reload, Stop
@@ -50,13 +50,14 @@ def run(
         preflight.require(loaded)
         return loaded
 
+    end_at_once_on_signals()
     with reported_errors():
         loaded = read()
         logs.divert_native_output()
         logs.setup(loaded.config.log_level)
         model = ensure_model(loaded.config)
         inbox = Inbox()
-        requests_from_signals(inbox)  # not before the model is there: until then there is nothing to end in order
+        requests_from_signals(inbox)
         from edge.app import App
 
         app = App(loaded.config, model, inbox)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,17 @@ def test_a_second_signal_does_not_wait(broker: Server, tmp_path: Path, daemons: 
         eventually(lambda: "stopping" in daemon.log, 5)
         assert daemon.stop(signal.SIGINT) == 130
         broker.process.send_signal(signal.SIGCONT)
+
+
+def test_before_there_is_anything_to_end_in_order_it_ends_at_once(tmp_path: Path, daemons: list[Daemon]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = run_settings(pose__model_dir=tmp_path, pose__model_source=source)
+        daemons.append(daemon := Daemon(*settings, log=tmp_path / "log"))
+        asking, _ = silent.accept()  # the model is being fetched
+        with asking:
+            daemon.process.send_signal(signal.SIGHUP)
+            assert daemon.stop() == 130
 
 
 def lines(text: str) -> list[str]:
