@@ -19,11 +19,11 @@ from edge import preflight
 from edge.config import CameraConfig, Config, MqttConfig, Rate
 from edge.control import Inbox
 from edge.device import board
-from edge.errors import EdgePoseError, ReloadRefused
+from edge.errors import ReloadRefused, UnforeseenError
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
 from edge.interfaces import FrameSource
-from edge.pipeline import CameraPipeline, Daemon, Lane, LaneGroup
+from edge.pipeline import CameraPipeline, Daemon, EndRequested, Lane, LaneGroup
 from edge.stats import Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -67,34 +67,55 @@ class App:
 
         Returns the names of what was exchanged: "mqtt", "rerun", "camera front". Raises ReloadRefused when a part does
         not work as it should; everything is as before then, but for a gap where parts were exchanged and back again.
-        step: called after each part, which may take up to 25 s.
+        Raises UnforeseenError when not even that works. step: called a few times a second while this waits.
         """
         before = self.config, self._model
         try:
             return self._become(config, model, step)
-        except EdgePoseError as error:
+        except EndRequested:
+            raise ReloadRefused("the daemon is asked to end") from None
+        except Exception as error:  # noqa: BLE001 - whatever a part raises, the daemon must have all its parts again
+            why = str(error) or type(error).__name__
+        try:
             self._become(*before, step)
-            raise ReloadRefused(str(error)) from None
+        except Exception as error:
+            raise UnforeseenError(f"reload: {why}; and the way back: {type(error).__name__}: {error}") from error
+        raise ReloadRefused(why)
 
     def _become(self, config: Config, model: Model, step: Callable[[], None]) -> list[str]:
         self.config, self._model = config, model
         wanted = _parts(config, model)
-        gone = [name for name in self._running if name not in wanted]
-        # Receivers before the cameras that they have to know, and cameras that go before those that come: both may
-        # want the same device.
-        order = [*(name for name in _GROUPS), *gone, *wanted]
-        names = [name for name in dict.fromkeys(order) if self._running.get(name) != wanted.get(name)]
+        names = [name for name in {**self._running, **wanted} if self._running.get(name) != wanted.get(name)]
+        self.stats.count([*dict.fromkeys((*self.stats.cameras, *config.camera))])
+        cameras = {
+            name: self._camera(name.removeprefix(_CAMERA)) for name in names if name in wanted and _CAMERA in name
+        }
+        try:
+            # What may be wrong shows before anything that works is touched. One model at a time is loaded beside those
+            # in use: memory is short on small boards.
+            for camera in [*cameras.values()][:1]:
+                self.daemon.load(camera, step)
+            groups = {name: self._build(name) for name in _GROUPS if name in names}
+            # Cameras that go before those that come, since both may want the same device.
+            gone = [name for name in names if name not in wanted and name not in _GROUPS]
+            names = [*gone, *groups, *cameras]
+            for name in names:
+                new = cameras.get(name)
+                if new is not None and not new.loaded.is_set():
+                    self.daemon.load(new, step)
+                self._running.pop(name, None)  # halfway it is neither the old part nor the new one
+                if name in groups:
+                    self.daemon.exchange_lanes(name, groups[name])
+                else:
+                    self.daemon.exchange_camera(name.removeprefix(_CAMERA), new, step)
+                if name in wanted:
+                    self._running[name] = wanted[name]
+                step()
+        finally:
+            for camera in cameras.values():
+                if self.daemon.cameras.get(camera.name) is not camera:
+                    camera.interrupt()
         self.stats.count(list(config.camera))
-        for name in names:
-            self._running.pop(name, None)  # halfway it is neither the old part nor the new one
-            if name in _GROUPS:
-                self.daemon.exchange_lanes(name, self._build(name))
-            else:
-                camera = name.removeprefix(_CAMERA)
-                self.daemon.exchange_camera(camera, self._camera(camera) if name in wanted else None)
-            if name in wanted:
-                self._running[name] = wanted[name]
-            step()
         return names
 
     def _build(self, group: str) -> LaneGroup | None:
@@ -223,13 +244,25 @@ _CAMERA = "camera "
 
 def _parts(config: Config, model: Model) -> dict[str, object]:
     """What each part is made from: one that is made from the same need not be made anew."""
+    pose = (config.pose.max_people, config.pose.segmentation, model)
     kinds = {name: camera.kind for name, camera in config.camera.items()}
-    parts: dict[str, object] = {f"{_CAMERA}{name}": (it, config.pose, model) for name, it in config.camera.items()}
+    parts: dict[str, object] = {f"{_CAMERA}{name}": (it, *pose) for name, it in config.camera.items()}
     if config.mqtt.url:
-        parts["mqtt"] = (config.device, config.mqtt, kinds, model)
+        parts["mqtt"] = (config.device, config.mqtt, _contents(config.mqtt), kinds, model)
     if config.rerun.url or config.rerun.record_dir:
-        parts["rerun"] = (config.device, config.rerun, list(kinds), config.pose, model)
+        parts["rerun"] = (config.device, config.rerun, list(kinds), *pose)
     return parts
+
+
+def _contents(mqtt: MqttConfig) -> list[bytes | None]:
+    """A password or certificate that is another one under the same name is a change as well."""
+    found: list[bytes | None] = []
+    for file in (mqtt.password_file, mqtt.ca_file):
+        try:
+            found.append(None if file is None else file.read_bytes())
+        except OSError:
+            found.append(None)
+    return found
 
 
 def new_session_id() -> str:

@@ -6,6 +6,7 @@ Unknown keys are refused, and everything that is wrong is reported at once, each
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -144,8 +145,9 @@ def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[Keys, Path]]:
         for key in model.model_fields:
             name = f"{section}.{key.removesuffix('_file')}"
             for path in (Path(directory or "", name), Path(directory or "", f"edge-pose_{name}")):
-                if key.endswith("_file") and path.is_file():
-                    yield (section, key), path
+                with contextlib.suppress(OSError):  # ExecReload of systemd 252 may not look into it
+                    if key.endswith("_file") and path.is_file():
+                        yield (section, key), path
 
 
 def find_file(given: Path | None) -> Path | None:

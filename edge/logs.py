@@ -102,6 +102,11 @@ def divert_native_output() -> None:
     threading.Thread(target=forward, name="native-output", daemon=True).start()
 
 
+def of_camera(logger: logging.Logger, camera: str) -> logging.LoggerAdapter[logging.Logger]:
+    """`logger`, with the camera's name as a field in the journal: EDGE_POSE_CAMERA."""
+    return logging.LoggerAdapter(logger, {"EDGE_POSE_CAMERA": camera})
+
+
 class FaultLog:
     """Logs a fault that comes and goes: at `level` when it begins, DEBUG while it lasts, INFO when it is over."""
 

@@ -49,9 +49,11 @@ class RateGate:
         self._due_ns: int | None = None
 
     def admits(self, now_ns: int) -> bool:
-        """Whether the item of time `now_ns` goes through. Times must not decrease."""
+        """Whether the item of time `now_ns` goes through. A time that goes back begins a new grid."""
         if self._period_ns is None:
             return True
+        if self._due_ns is not None and now_ns < self._due_ns - 2 * self._period_ns:
+            self._due_ns = None  # no item after the last one is so early: another camera's time has begun
         # A tenth of a period early is on time: cameras jitter around the grid.
         if self._due_ns is not None and now_ns < self._due_ns - self._period_ns // 10:
             return False

@@ -17,14 +17,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from edge.control import Inbox, Request, Stop
+from edge.control import CameraEnded, Inbox, Request, Stop
 from edge.errors import CameraLost, CameraUnusable, EdgePoseError, EstimatorError, SinkError, UnforeseenError
 from edge.interfaces import EndOfStream, FrameSource, PoseEstimator, Sink
-from edge.logs import FaultLog
+from edge.logs import FaultLog, of_camera
 from edge.pacing import Backoff, Deadline
 from edge.stats import CameraStats, DropCause, Stats
 from edge.vision.frame import Frame
@@ -50,23 +50,32 @@ LOAD_TIMEOUT_S = 15.0
 FIRST_FRAME_S = 5.0
 """How long a camera that has taken over is watched for whether it works."""
 
+_TO_OPEN = 9.0
+"""Times as patient while a source is opened: a look-up of its name can take a minute, and nothing can cut it short."""
+
+
+class EndRequested(Exception):
+    """What was being done is left undone, since the daemon is to end."""
+
 
 class Pulse:
     """Whether a thread gets on: it beats with every step, and rests while it waits for something on purpose."""
 
     def __init__(self) -> None:
         self._last_s = math.inf
+        self._patience = 1.0
 
-    def beat(self) -> None:
-        self._last_s = time.monotonic()
+    def beat(self, patience: float = 1.0) -> None:
+        """patience: how many times as long as others the next step may take."""
+        self._last_s, self._patience = time.monotonic(), patience
 
     def rest(self) -> None:
         """From now on nothing is expected, until the next beat."""
         self._last_s = math.inf
 
-    def silent_s(self) -> float:
-        """Seconds since the last beat, 0.0 at rest."""
-        return max(0.0, time.monotonic() - self._last_s)
+    def is_silent(self, after_s: float) -> bool:
+        """Whether the next beat is overdue, if a step takes no longer than `after_s`."""
+        return time.monotonic() - self._last_s > after_s * self._patience
 
 
 class SlotOverflow(StrEnum):
@@ -300,6 +309,8 @@ class CameraPipeline:
         self.settled = threading.Event()
         """The source has given a frame, or it is clear that none will come for now."""
         self.ended = False
+        self.next_seq = 0
+        """Of the next frame. Set before `start` to go on where another camera of this name has ended."""
         self._source = source
         self._estimator = estimator
         self._outlets = outlets
@@ -307,9 +318,11 @@ class CameraPipeline:
         self._drops = drops
         self._on_end = on_end
         self._slot: Slot[Frame] = Slot(SlotOverflow.NEWEST_WINS if source.live else SlotOverflow.WAIT)
-        self._faults = FaultLog(logging.LoggerAdapter(log, {"EDGE_POSE_CAMERA": name}))
+        self._log = of_camera(log, name)
+        self._faults = FaultLog(self._log)
         self._stopping = threading.Event()
         self._broken = False
+        self._offset: int | None = None  # from the source's own numbers
         self._pulses = {"capture": Pulse(), "inference": Pulse()}
         self._capture = threading.Thread(target=self._guarded, args=(self._capture_frames,), daemon=True)
         self._capture.name = f"capture-{name}"
@@ -331,7 +344,7 @@ class CameraPipeline:
 
     def stalled(self, after_s: float) -> list[str]:
         """The threads that have not got on for `after_s` without a reason to wait: "capture", "inference"."""
-        return [thread for thread, pulse in self._pulses.items() if pulse.silent_s() > after_s]
+        return [thread for thread, pulse in self._pulses.items() if pulse.is_silent(after_s)]
 
     def join(self, deadline: Deadline) -> bool:
         """False when a thread is still busy after `deadline`."""
@@ -345,8 +358,8 @@ class CameraPipeline:
             work()
         except EdgePoseError as error:
             self._fail(error)
-        except BaseException as error:  # whatever it is, it must not look like a clean end
-            log.debug("camera %s", self.name, exc_info=True)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it must not look like a clean end
+            self._log.debug("camera %s: %r", self.name, error, exc_info=error)
             self._fail(
                 UnforeseenError(f"camera {self.name}: {type(error).__name__}: {error}; see the log at level debug")
             )
@@ -381,7 +394,7 @@ class CameraPipeline:
         pulse = self._pulses["capture"]
         backoff = Backoff(first_s=0.5, most_s=10.0)
         while not self._stopping.is_set() and self.failure is None:
-            pulse.beat()
+            pulse.beat(patience=_TO_OPEN)
             try:
                 with self._source:
                     self._read_until_end(pulse, backoff)
@@ -395,11 +408,18 @@ class CameraPipeline:
                 self._stopping.wait(wait_s)
 
     def _read_until_end(self, pulse: Pulse, backoff: Backoff) -> None:
-        while not self._stopping.is_set() and self.failure is None:
+        pulse.beat()
+        while self.failure is None:
             frame = self._source.read(IDLE_S)
             pulse.beat()
+            if self._stopping.is_set():
+                return  # whoever takes over may have begun to count
             if frame is None:
                 continue
+            self._offset = self.next_seq - frame.seq if self._offset is None else self._offset
+            if self._offset:
+                frame = replace(frame, seq=frame.seq + self._offset)
+            self.next_seq = frame.seq + 1
             self._faults.worked("camera %s is back", self.name)
             backoff.reset()
             self.settled.set()
@@ -442,14 +462,13 @@ class Daemon:
         self.cameras: dict[str, CameraPipeline] = {}
         self.outlets = Outlets(groups)
         self._inbox = inbox
-        self._running: set[CameraPipeline] = set()
+        self._next_seq: dict[str, int] = {}
         self._told: set[CameraPipeline] = set()
-        self._lock = threading.Lock()
 
     @property
     def ready(self) -> bool:
         """Whether every camera has its model."""
-        return all(camera.loaded.is_set() for camera in self.cameras.values())
+        return all(camera.loaded.is_set() and camera.failure is None for camera in self.cameras.values())
 
     def stalled(self, after_s: float = STALLED_AFTER_S) -> list[str]:
         """The threads that hang, such as "camera front: inference"."""
@@ -457,22 +476,10 @@ class Daemon:
         return [f"camera {camera.name}: {thread}" for camera in cameras for thread in camera.stalled(after_s)]
 
     def camera_ended(self, camera: CameraPipeline) -> None:
-        """For the cameras to call: the last one to end asks for the stop, a broken estimator does so at once."""
-        with self._lock:
-            if self.cameras.get(camera.name) is not camera:
-                return  # it was exchanged, or it has not taken over yet
-            self._running.discard(camera)
-            last = not self._running
-        if camera.failure is not None and not isinstance(camera.failure, CameraUnusable):
-            self._inbox.post(Stop(f"camera {camera.name} failed"))
-        elif last:
-            self._inbox.post(Stop("every camera has ended"))
-        if isinstance(camera.failure, CameraUnusable) and not last:
-            log.error("camera %s: %s; the other cameras go on", camera.name, camera.failure)
-            self._told.add(camera)
+        """For the cameras to call, from their own threads."""
+        self._inbox.post(CameraEnded(camera.name))
 
     def start(self) -> None:
-        self._running = set(self.cameras.values())
         for group in self.outlets.groups.values():
             _start(group)
         for camera in self.cameras.values():
@@ -480,52 +487,81 @@ class Daemon:
             camera.start()
 
     def wait(self, timeout_s: float | None = None) -> Request | None:
-        """The next request, or None when `timeout_s` is over first."""
-        return self._inbox.next(timeout_s)
+        """The next request that is not the daemon's own business, or None when `timeout_s` is over first."""
+        deadline = None if timeout_s is None else Deadline(timeout_s)
+        while True:
+            request = self._inbox.next(None if deadline is None else deadline.left_s())
+            if isinstance(request, CameraEnded):
+                request = self._judge(request.name)
+            if request is not None or (deadline is not None and not deadline.left_s()):
+                return request
+
+    def _judge(self, name: str) -> Stop | None:
+        """What follows from a camera's end: a broken estimator ends the daemon, and so does the last one to end."""
+        camera = self.cameras.get(name)
+        if camera is None or not camera.ended:
+            return None  # another one has taken its place
+        if camera.failure is not None and not isinstance(camera.failure, CameraUnusable):
+            return Stop(f"camera {name} failed")
+        if all(each.ended for each in self.cameras.values()):
+            return Stop("every camera has ended")
+        if camera.failure is not None and camera not in self._told:
+            of_camera(log, name).error("camera %s: %s; the other cameras go on", name, camera.failure)
+            self._told.add(camera)
+        return None
 
     def exchange_lanes(self, name: str, new: LaneGroup | None) -> None:
         """End the lanes of the group `name` and begin those of `new`, if there is one."""
         old = self.outlets.groups.get(name)
-        # The new ones begin when the old ones have let go: a broker knows a device by one name.
-        self.outlets.connect(name, None)
-        if old is not None:
+        if old is not None:  # a broker knows a device by one name; what comes meanwhile is counted by the closed lanes
             _warn_of(_end([old], Deadline(STOP_DEADLINE_S / 2)))
         if new is not None:
             _start(new)
-            self.outlets.connect(name, new)
+        self.outlets.connect(name, new)
 
-    def exchange_camera(self, name: str, new: CameraPipeline | None) -> None:
-        """End the camera `name`, and let `new` take over, if there is one.
+    def load(self, new: CameraPipeline, step: Callable[[], None] = lambda: None) -> None:
+        """Have a camera that is to take over load its model. Raises what keeps it from that; EndRequested."""
+        new.load()
+        if not self._until(new.loaded, LOAD_TIMEOUT_S, step):
+            raise EstimatorError(f"camera {new.name}: its model is not loaded after {LOAD_TIMEOUT_S:g} s")
+        if new.failure is not None:
+            raise new.failure
 
-        Raises what keeps `new` from working. When that is its model the old camera goes on; when it is its source
-        there is none of that name any more.
+    def exchange_camera(self, name: str, new: CameraPipeline | None, step: Callable[[], None] = lambda: None) -> None:
+        """End the camera `name`, and let `new`, whose model is loaded, take over, if there is one.
+
+        It goes on counting frames where the old one ended. Raises what keeps its source from working; there is none of
+        that name any more then. Raises EndRequested. step: called a few times a second while this waits.
         """
-        if new is not None:
-            new.load()
-            if not new.loaded.wait(LOAD_TIMEOUT_S):
-                new.interrupt()
-                raise EstimatorError(f"camera {name}: its model is not loaded after {LOAD_TIMEOUT_S:g} s")
-            if new.failure is not None:
-                raise new.failure
-        with self._lock:
-            old = self.cameras.pop(name, None)
-            if old is not None:
-                self._running.discard(old)
+        old = self.cameras.pop(name, None)
         if old is not None:
             old.interrupt()
             if not old.join(Deadline(STOP_DEADLINE_S / 2)):
                 _warn_of([f"camera {name}"])
-        if new is None:
-            return
-        new.start()
-        new.settled.wait(FIRST_FRAME_S)
-        if new.failure is not None:
-            raise new.failure
-        with self._lock:
+            self._next_seq[name] = old.next_seq
+        if new is not None:
+            new.next_seq = self._next_seq.get(name, 0)
+            new.start()
+            self._until(new.settled, FIRST_FRAME_S, step)
+            self._next_seq[name] = new.next_seq
+            if new.failure is not None:
+                raise new.failure
             self.cameras[name] = new
-            self._running.add(new)
-        if new.ended:  # before it was known here
-            self.camera_ended(new)
+        # One that ended before it was known here, or whose end is only now that of the last one.
+        for camera in self.cameras.values():
+            if camera.ended:
+                self._inbox.post(CameraEnded(camera.name))
+
+    def _until(self, event: threading.Event, timeout_s: float, step: Callable[[], None]) -> bool:
+        """Wait for `event`; False when it does not come. Raises EndRequested."""
+        deadline = Deadline(timeout_s)
+        while not event.wait(min(IDLE_S, deadline.left_s())):
+            if self._inbox.stop_requested:
+                raise EndRequested
+            if not deadline.left_s():
+                return False
+            step()
+        return True
 
     def stop(self) -> None:
         """End everything within `STOP_DEADLINE_S`. Raises a camera's failure, if there is one; others' are logged."""

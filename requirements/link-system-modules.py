@@ -40,6 +40,8 @@ def main(venv: str, *modules: str) -> str | None:
             return f"{module}: not in {places[0]}; install the Debian package it belongs to"
         for path in found:
             link = Path(packages) / path.name
+            if link.exists() and not link.is_symlink():
+                return f"{link}: is in the way, a package of that name is installed; uninstall it first"
             if not link.is_symlink() or link.readlink() != path:
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)

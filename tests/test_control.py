@@ -4,17 +4,32 @@ import os
 import signal
 import threading
 
-from edge.control import Inbox, Reload, Stop
+from edge.control import CameraEnded, Inbox, Reload, Stop
 
 PATIENCE_S = 20.0
 
 
-def test_requests_are_served_in_the_order_in_which_they_came() -> None:
+def test_requests_are_served_in_the_order_in_which_they_came_and_reloads_that_wait_are_one() -> None:
+    inbox = Inbox()
+    for request in (CameraEnded("a"), Reload(), CameraEnded("b"), Reload()):
+        inbox.post(request)
+
+    served = [inbox.next(PATIENCE_S) for _ in range(3)]
+    assert served == [CameraEnded("a"), Reload(), CameraEnded("b")]
+    assert inbox.next(0.01) is None
+    inbox.post(Reload())
+    assert inbox.next(None) == Reload()
+
+
+def test_a_stop_overtakes_and_stays_and_its_first_reason_counts() -> None:
     inbox = Inbox()
     inbox.post(Reload())
+    assert not inbox.stop_requested
     inbox.post(Stop("SIGTERM"))
+    inbox.post(Stop("SIGINT"))
 
-    assert [inbox.next(PATIENCE_S), inbox.next(None)] == [Reload(), Stop("SIGTERM")]
+    assert inbox.stop_requested
+    assert [inbox.next(PATIENCE_S), inbox.next(0.01), inbox.next(None)] == [Stop("SIGTERM")] * 3
 
 
 def test_nobody_asked_for_anything() -> None:

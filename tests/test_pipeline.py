@@ -17,7 +17,7 @@ from edge.control import Inbox, Stop
 from edge.errors import CameraLost, CameraUnusable, EdgePoseError, EstimatorError, ModelError, SinkError
 from edge.interfaces import EndOfStream
 from edge.pacing import Deadline
-from edge.pipeline import CameraPipeline, Daemon, Lane, LaneGroup, Slot, SlotOverflow
+from edge.pipeline import CameraPipeline, Daemon, EndRequested, Lane, LaneGroup, Slot, SlotOverflow
 from edge.stats import DropCause, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -188,6 +188,12 @@ class Rig:
             return self.ended()
         finally:
             self.daemon.stop()
+
+    def exchange(self, name: str, source: Film, estimator: Watcher | None = None) -> None:
+        """Have another camera take over."""
+        new = self.pipeline(name, source, estimator or Watcher())
+        self.daemon.load(new)
+        self.daemon.exchange_camera(name, new)
 
     def captured(self, camera: str = "front") -> int:
         return self.stats.cameras[camera].counts().captured
@@ -651,7 +657,7 @@ class TestLostCameras:
             watcher = Watcher()
             rig = Rig({"broken": (broken, Watcher()), "healthy": (healthy, watcher)}, {"mqtt": Shelf()})
             rig.daemon.start()
-            eventually(lambda: "the other cameras go on" in caplog.text)
+            eventually(lambda: rig.daemon.wait(0.01) is None and "the other cameras go on" in caplog.text)
             the_other_is_gone.set()
 
             assert rig.ended() == "every camera has ended"
@@ -672,7 +678,7 @@ class TestLostCameras:
             back = Film(the_other_is_gone, second)
             rig = Rig({"front": (front, Watcher()), "back": (back, Watcher())})
             rig.daemon.start()
-            eventually(lambda: "the other cameras go on" in caplog.text)
+            eventually(lambda: rig.daemon.wait(0.01) is None and "the other cameras go on" in caplog.text)
             the_other_is_gone.set()
             rig.ended()
             with pytest.raises(EdgePoseError) as caught:
@@ -914,10 +920,10 @@ class TestExchange:
             rig = Rig({"front": (old, Watcher())})
             rig.daemon.start()
             eventually(lambda: rig.estimated() == 3)
-            rig.daemon.exchange_camera("front", rig.pipeline("front", new, Watcher()))
+            rig.exchange("front", new)
             assert (old.closed, new.opened) == (1, 1)
             eventually(lambda: rig.estimated() == 5)
-            assert rig.inbox.next(0.01) is None, "the end of the old one is no end"
+            assert rig.daemon.wait(0.01) is None, "the end of the old one is no end"
             go_on.set()
             assert rig.ended() == "every camera has ended"
             rig.daemon.stop()
@@ -929,9 +935,7 @@ class TestExchange:
             eventually(lambda: rig.estimated() == 3)
             untouched = Film(*frames(1))
             with pytest.raises(ModelError, match="torn"):
-                rig.daemon.exchange_camera(
-                    "front", rig.pipeline("front", untouched, Watcher(loading=ModelError("torn")))
-                )
+                rig.exchange("front", untouched, Watcher(loading=ModelError("torn")))
             more.set()
             rig.ended()
             rig.daemon.stop()
@@ -943,9 +947,9 @@ class TestExchange:
             rig.daemon.start()
             broken = Film(opening=[CameraUnusable("no film")])
             with pytest.raises(CameraUnusable, match="no film"):
-                rig.daemon.exchange_camera("front", rig.pipeline("front", broken, Watcher()))
-            assert (rig.daemon.cameras, rig.inbox.next(0.01)) == ({}, None)
-            rig.daemon.exchange_camera("front", rig.pipeline("front", Film(*frames(2)), Watcher()))
+                rig.exchange("front", broken)
+            assert (rig.daemon.cameras, rig.daemon.wait(0.01)) == ({}, None)
+            rig.exchange("front", Film(*frames(2)))
             assert rig.ended() == "every camera has ended"
             rig.daemon.stop()
 
@@ -954,7 +958,49 @@ class TestExchange:
             rig = Rig({"front": (Film(never), Watcher())})
             rig.daemon.start()
             away = Film(*frames(1), live=True, opening=[CameraLost("unplugged")])
-            rig.daemon.exchange_camera("front", rig.pipeline("front", away, Watcher()))
+            rig.exchange("front", away)
             assert rig.ended() in {"every camera has ended", None}
             rig.daemon.stop()
         assert away.opened == 2
+
+    def test_frames_are_counted_on_where_the_old_camera_ended(self) -> None:
+        sink = Shelf()
+        with gate() as never:
+            rig = Rig({"front": (Film(*frames(3), never), Watcher())}, {"sink": sink})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            rig.exchange("front", Film(*frames(2), never))
+            eventually(lambda: rig.estimated() == 5)
+            rig.exchange("front", Film(*frames(3)))
+            rig.ended()
+            rig.daemon.stop()
+        assert sink.seqs == list(range(8))
+
+    def test_an_end_while_another_camera_is_exchanged_is_judged_by_what_there_is_afterwards(self) -> None:
+        with gate() as film_ends, gate() as never:
+            rig = Rig({"front": (Film(never), Watcher()), "film": (Film(film_ends), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.daemon.ready)
+            film = rig.daemon.cameras["film"]
+
+            class SlowToOpen(Film):
+                def __enter__(self) -> Self:
+                    film_ends.set()
+                    eventually(lambda: film.ended)
+                    return super().__enter__()
+
+            rig.exchange("front", SlowToOpen(*frames(1), never))
+            assert rig.daemon.wait(0.1) is None, "the camera that took over goes on"
+            rig.daemon.exchange_camera("front", None)
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+
+    def test_a_stop_is_not_kept_waiting(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(never), Watcher())})
+            rig.daemon.start()
+            rig.inbox.post(Stop("SIGTERM"))
+            with pytest.raises(EndRequested):
+                rig.exchange("front", Film(never, live=True))  # gives no frame for now
+            assert rig.ended() == "SIGTERM"
+            rig.daemon.stop()

@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 from edge.config import without_credentials
 from edge.errors import CameraLost, CameraUnusable
 from edge.interfaces import EndOfStream
-from edge.logs import FaultLog
+from edge.logs import FaultLog, of_camera
+from edge.pacing import Deadline
 from edge.vision.frame import Frame, Picture, PixelLayout
 
 log = logging.getLogger(__name__)
@@ -56,13 +57,13 @@ class StreamSource:
         self._loop = loop
         self._paced = pace == "realtime"
         self._container: InputContainer | None = None
-        self._decoded: Iterator[tuple[VideoFrame, int]] = iter(())
+        self._decoded: Iterator[tuple[VideoFrame, int] | None] = iter(())
         self._waiting: tuple[VideoFrame, int] | None = None
         self._seq = 0
         self._opened_ns = 0
         self._opened_monotonic_ns = 0
         self._last_monotonic_ns = -1
-        self._faults = FaultLog(log)  # once a camera, however many packets are damaged
+        self._faults = FaultLog(of_camera(log, camera))  # once a camera, however many packets are damaged
 
     @property
     def live(self) -> bool:
@@ -83,15 +84,18 @@ class StreamSource:
         self._decoded, self._waiting = iter(()), None
 
     def read(self, timeout_s: float) -> Frame | None:
-        if self._waiting is None:
+        deadline = Deadline(timeout_s)
+        while self._waiting is None:
             try:
-                self._waiting = next(self._decoded, None)
+                self._waiting = next(self._decoded)
+            except StopIteration:
+                if self.live:
+                    raise CameraLost(f"{self._shown}: the stream has ended") from None
+                raise EndOfStream from None
             except (av.FFmpegError, OSError) as error:
                 raise self._trouble(error) from None
-            if self._waiting is None:
-                if self.live:
-                    raise CameraLost(f"{self._shown}: the stream has ended")
-                raise EndOfStream
+            if self._waiting is None and not deadline.left_s():
+                return None
         decoded, media_ns = self._waiting
         if self.live:
             captured_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
@@ -136,13 +140,17 @@ class StreamSource:
         stream.codec_context.thread_count = 1
         return stream
 
-    def _decode(self) -> Iterator[tuple[VideoFrame, int]]:
-        """Each frame with its time in ns since the beginning, loops included."""
+    def _decode(self) -> Iterator[tuple[VideoFrame, int] | None]:
+        """Each frame with its time in ns since the beginning, loops included; None for what can't be decoded."""
         lap_ns = 0
         while True:
             media_ns, period_ns = lap_ns, 0
-            for frame, media_ns, period_ns in self._lap(lap_ns):  # noqa: B007 - both are used after the loop
-                yield frame, media_ns
+            for decoded in self._lap(lap_ns):
+                if decoded is None:
+                    yield None
+                else:
+                    frame, media_ns, period_ns = decoded
+                    yield frame, media_ns
             if not period_ns:
                 raise self._error(f"{self._shown}: no picture in it can be decoded; give a file that ffplay shows")
             if not self._loop or self.live:
@@ -150,8 +158,9 @@ class StreamSource:
             lap_ns = media_ns + period_ns
             self._open()  # rather than seek: raw H.264 and pipes can't
 
-    def _lap(self, lap_ns: int) -> Iterator[tuple[VideoFrame, int, int]]:
-        """The open container's frames from its beginning to its end: frame, time counted from `lap_ns`, period."""
+    def _lap(self, lap_ns: int) -> Iterator[tuple[VideoFrame, int, int] | None]:
+        """The open container's frames from its beginning to its end: frame, time counted from `lap_ns`, period; None
+        for a packet that can't be decoded."""
         assert self._container is not None, "a lap runs on an open container"
         stream = self._container.streams.video[0]
         period_ns = int(1e9 / (stream.average_rate or 30))
@@ -167,6 +176,7 @@ class StreamSource:
                 self._faults.failed("camera %s: a packet can't be decoded, going on: %s", self._camera, reason)
                 if undecodable > _UNDECODABLE_MOST:
                     raise
+                yield None
                 continue
             for frame in frames:
                 undecodable = 0

@@ -65,12 +65,14 @@ def run(
         log.info("session %s of device %s begins", app.session, app.config.device, extra=fields)
         _tell_where_it_goes(app)
         service = _Service(app, read, ServiceManager(os.environ))
-        log.info("stopping: %s", service.run(seconds))
         try:
-            app.daemon.stop()
+            log.info("stopping: %s", service.run(seconds))
         finally:
-            for line in summary(app.stats, seconds=None):
-                log.info("%s", line)
+            try:
+                app.daemon.stop()
+            finally:
+                for line in summary(app.stats, seconds=None):
+                    log.info("%s", line)
     leave(ExitCode.OK)
 
 
@@ -90,6 +92,7 @@ class _Service:
         self._manager = manager
         self._hung = logs.FaultLog(log, logging.ERROR)
         self._ready = False
+        self._reload_asked = False
 
     def run(self, seconds: float | None) -> str:
         """From start until somebody asks for the end or `seconds` are over; why it ends."""
@@ -103,7 +106,10 @@ class _Service:
                     self._manager.stopping()
                     return reason
                 case Reload():
-                    self._reload()
+                    self._reload_asked = True
+            if self._reload_asked and self._ready:  # what is not up yet can't be exchanged
+                self._reload_asked = False
+                self._reload()
             if end is not None and not end.left_s():
                 self._manager.stopping()
                 return f"{seconds:g} s are over"
@@ -129,7 +135,7 @@ class _Service:
         recording = self._app.recording
         try:
             loaded = self._read()
-            exchanged = self._app.reload(loaded.config, _model_at_hand(loaded.config), self._manager.alive)
+            exchanged = self._app.reload(loaded.config, _model_at_hand(loaded.config), self._tell_progress)
         except (ConfigError, ModelError, ReloadRefused) as error:
             problems = str(error).splitlines()
         else:

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge.errors import BoardError, EstimatorError, ModelError
 from edge.estimators import board_set
+from edge.logs import of_camera
 from edge.vision.frame import Frame, UInt8Array
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
@@ -62,7 +63,8 @@ class MediaPipeEstimator:
         except _GRAPH_ERRORS as error:
             # A graph that has failed once fails for ever, so one more try needs a new one. It begins without a
             # track, which costs accuracy for a frame or two.
-            log.warning("camera %s: the pose graph failed at frame %d, making a new one: %s", *_failure(frame, error))
+            told = of_camera(log, frame.camera)
+            told.warning("camera %s: the pose graph failed at frame %d, making a new one: %s", *_failure(frame, error))
         else:
             return _poses(result)
         self._close()

@@ -121,6 +121,7 @@ class Session:
         self._online_s = 0.0
         self._trouble = ""
         self._failures = 0
+        self._closed = False
 
     @property
     def online(self) -> bool:
@@ -198,8 +199,8 @@ class Session:
                 self._exchange(wait_s=min(0.05, deadline.left_s()))
             if self._unacknowledged:
                 log.warning("the broker did not acknowledge the last message within %.1f s", timeout_s)
-            self._client.on_disconnect = None
-            self._client.disconnect()
+        self._closed = True
+        _leave(self._client)  # also before it is accepted: it would go on under this client's name
         self._phase = _Phase.WAITING
         self._next_attempt_s = float("inf")
 
@@ -225,6 +226,8 @@ class Session:
         def connect() -> None:
             try:
                 client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
+                if self._closed:
+                    _leave(client)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong here is why there is no connection
                 # Only its text: its traceback would keep the socket open.
                 self._connect_error = _why_not_connected(error)
@@ -301,6 +304,14 @@ class Session:
         self._faults.failed("broker %s:%d: %s; next try in %.1f s", self._host, self._port, why, wait_s)
         if (socket := self._client.socket()) is not None:
             socket.close()
+
+
+def _leave(client: paho.Client) -> None:
+    """Say goodbye, so that the broker does not announce the will, and let go of the connection."""
+    client.on_disconnect = None
+    client.disconnect()
+    if (socket := client.socket()) is not None:
+        socket.close()
 
 
 @functools.cache  # a handful of combinations, one for each message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from edge.mqtt.session import Credentials, Delivery, Message, Session, Version
@@ -37,8 +38,9 @@ class MqttSink:
         self._topics = topics
         self._info = info
         self._stats = stats
-        self._landmarks_gates = {camera: RateGate(landmarks_hz) for camera in info.cameras}
-        self._summary_gates = {camera: RateGate(summary_hz) for camera in info.cameras}
+        # By camera, and made when it first shows: one that is stuck may outlive its place in the configuration.
+        self._landmarks_gates = defaultdict[str, RateGate](lambda: RateGate(landmarks_hz))
+        self._summary_gates = defaultdict[str, RateGate](lambda: RateGate(summary_hz))
         self._session = Session(
             url,
             client_id=f"edge-pose-{topics.device}",

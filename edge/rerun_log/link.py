@@ -12,6 +12,7 @@ import rerun as rr
 
 from edge.logs import FaultLog
 from edge.pacing import Backoff
+from edge.rerun_log import streams
 from edge.rerun_log.parcel import GroupGuard, Parcel
 from edge.rerun_log.scene import Scene
 from edge.stats import DropCause, Stats
@@ -72,12 +73,14 @@ class LinkSink:
     def close(self, timeout_s: float) -> None:
         if self._stream is None:
             return
-        if self._acknowledge(self._stream, min(timeout_s, _ACKNOWLEDGE_S) if self._stuck else timeout_s):
-            self._stream.disconnect()
-        else:
-            # To leave a stuck peer, the SDK would wait for it. The stream stays where it is until the process ends,
-            # and the SDK is kept from waiting even then.
-            rr.unregister_shutdown()
+        stream = self._stream
+        if self._acknowledge(stream, min(timeout_s, _ACKNOWLEDGE_S) if self._stuck else timeout_s):
+            stream.disconnect()
+        elif self._stream is not None:
+            streams.leave_behind(stream)
+        self._stream = None
+        del stream
+        streams.release()
 
     def _ship(self, parcel: Parcel) -> None:
         if self._stream is not None and not self._stuck and self._unacknowledged_bytes > _WINDOW_BYTES:

@@ -13,6 +13,7 @@ from pathlib import Path
 import rerun as rr
 
 from edge.errors import ConfigError, ConfigProblem
+from edge.rerun_log import streams
 from edge.rerun_log.parcel import GroupGuard, Parcel
 from edge.rerun_log.scene import Scene
 from edge.stats import DropCause, Stats
@@ -76,6 +77,7 @@ class RecordingSink:
         if self._stream is not None:
             self._stream.disconnect()  # writes the footer
             self._stream = None
+            streams.release()
 
     def _flush(self, stream: rr.RecordingStream) -> None:
         try:

@@ -33,6 +33,7 @@ class H264Encoder:
         self._context: Any = None
         self._size = (0, 0)
         self._keyframe_due_ns = 0
+        self._last_ns = 0
 
     def encode(self, frame: Frame) -> VideoPacket:
         picture = frame.for_people
@@ -42,7 +43,9 @@ class H264Encoder:
             self._context, self._size, self._keyframe_due_ns = _x264(*size), size, 0
         source = av.VideoFrame.from_ndarray(_i420(picture, size), format="yuv420p")
         source.pts = frame.seq
-        keyframe = frame.monotonic_ns >= self._keyframe_due_ns
+        # A time that goes back is another camera's, of whose picture this one's is no continuation.
+        keyframe = frame.monotonic_ns >= self._keyframe_due_ns or frame.monotonic_ns < self._last_ns
+        self._last_ns = frame.monotonic_ns
         if keyframe:
             source.pict_type = PictureType.I
             self._keyframe_due_ns = frame.monotonic_ns + KEYFRAME_EVERY_NS

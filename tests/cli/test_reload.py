@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -93,14 +94,17 @@ def test_cameras_come_and_go_and_recordings_begin(
     eventually(lambda: len(landmarks(outside, "drawn")) > 3, 30)
 
     configure(camera="drawn", source="synthetic", more=f'fps = 15\n[rerun]\nrecord_dir = "{tmp_path}"\n')
-    reload(daemon, "reloaded: mqtt, rerun, camera front, camera drawn\n")
-    info = json.loads(outside.payloads(f"{PREFIX}/info")[-1])
-    assert info["cameras"].keys() == {"drawn"}
-    eventually(lambda: landmarks(outside, "drawn")[-1]["seq"] < 30)  # it began anew
+    reload(daemon, "reloaded: camera front, mqtt, rerun, camera drawn\n")
+    eventually(lambda: json.loads(outside.payloads(f"{PREFIX}/info")[-1])["cameras"].keys() == {"drawn"})
+    seen = len(landmarks(outside, "drawn"))
+    eventually(lambda: len(landmarks(outside, "drawn")) > seen + 5)
+    seqs = [message["seq"] for message in landmarks(outside, "drawn")]
+    assert seqs == sorted({*seqs}), "it goes on counting"
     last = landmarks(outside)[-1]["seq"]
 
     assert daemon.stop() == 0
     assert landmarks(outside)[-1]["seq"] == last, "the other camera is gone"
+    assert "nobody foresaw" not in daemon.log
     assert len(list(tmp_path.glob("*.rrd"))) == 2, "what was recorded before the cameras changed is a file of its own"
 
 
@@ -124,9 +128,12 @@ def test_a_configuration_that_can_not_be_used_changes_nothing(
     configure(more=f'[pose]\nmodel = "{broken}"\n')
     reload(daemon, f"{refused}model {broken}: MediaPipe can't load it")
 
-    assert states(outside)[: len(before)] == before
+    assert states(outside) == before, "nothing was touched"
     seen = len(landmarks(outside))
     eventually(lambda: len(landmarks(outside)) > seen + 10)
+    seqs = [message["seq"] for message in landmarks(outside)]
+    assert seqs == sorted({*seqs})
+    assert seqs[-1] > 30
     assert daemon.stop() == 0
 
 
@@ -181,3 +188,32 @@ def test_the_service_manager_is_told_of_the_start_each_reload_and_the_end(
         eventually(lambda: hears("WATCHDOG=1"))
         assert daemon.stop() == 0
         assert hears("STOPPING=1")
+
+
+def test_another_password_under_the_same_name_is_a_change(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Callable[[], Daemon]
+) -> None:
+    (tmp_path / "password").write_text("old")
+    configure(mqtt=f'username = "hall"\npassword_file = "{tmp_path}/password"')
+    daemon = start()
+    (tmp_path / "password").write_text("new")
+    reload(daemon, "reloaded: mqtt\n")
+    assert daemon.stop() == 0
+
+
+def test_the_end_does_not_wait_for_a_reload(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Callable[[], Daemon]
+) -> None:
+    configure()
+    daemon = start()
+    with contextlib.ExitStack() as silent:
+        more = ""
+        for name in ("a", "b", "c"):
+            server = silent.enter_context(socket.create_server(("127.0.0.1", 0)))
+            more += f'[camera.{name}]\nsource = "rtsp://127.0.0.1:{server.getsockname()[1]}/"\n'
+        configure(more=more)
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: states(outside).count(b"online") == 2)  # mqtt was exchanged, the cameras are next
+        assert daemon.stop() == 0
+    assert "not reloaded, the configuration in force stays: the daemon is asked to end" in daemon.log
+    assert states(outside)[-1] == b"stopped"

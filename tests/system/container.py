@@ -31,7 +31,8 @@ MODELS = "/usr/share/edge-pose/models"
 _BASE = "docker.io/library/debian:bookworm-slim"
 # What makes Debian's image slim, and has apt keep no packages in it.
 _SLIM = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
-_SLIM += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", '--aptopt=APT::Keep-Downloaded-Packages "false"']
+_SLIM += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", "--include=usr-is-merged"]
+_SLIM += [r"""--customize-hook=echo 'APT::Keep-Downloaded-Packages "false";' > "$1/etc/apt/apt.conf.d/slim" """]
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _EMULATOR = "edge-pose-aarch64"
