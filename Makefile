@@ -1,6 +1,7 @@
 # Everything lives in .venv/; the two commands most people need are `make demo` and `make test`.
 PYTHON ?= python3
 SECONDS ?= 20
+SYSTEM ?= tests/system
 BIN := .venv/bin
 ANSIBLE := $(CURDIR)/.venv/ansible/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -36,9 +37,9 @@ lint: .venv/dev.done .venv/ansible.done ## formatting, rules, types, layering, s
 unit: .venv/dev.done ## only the tests that need neither broker, model nor Rerun
 	@$(BIN)/python -m pytest -m "not integration and not system and not machine"
 
-system: .venv/dev.done .venv/ansible.done ## whole hosts, containers and images, emulated: as root, 20 minutes
+system: .venv/dev.done .venv/ansible.done ## whole hosts, containers and images, emulated: as root, half an hour
 	@requirements/system-packages.sh system
-	@EDGE_POSE_ANSIBLE=$(ANSIBLE) $(BIN)/python -m pytest -m machine tests/system
+	@EDGE_POSE_ANSIBLE=$(ANSIBLE) $(BIN)/python -m pytest -m machine --durations=10 $(SYSTEM)
 	@echo "make system: OK"
 
 lock: .venv/dev.done ## resolve requirements/*.txt anew
