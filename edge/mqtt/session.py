@@ -32,6 +32,8 @@ KEEPALIVE_S = 20
 
 _STABLE_S = 10.0
 
+_GREETING_TO_END_S = 0.5
+
 Version = Literal["auto", "5", "3.1.1"]
 
 _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
@@ -192,6 +194,12 @@ class Session:
     def close(self, last: Message | None, timeout_s: float) -> None:
         """Publish `last`, see it acknowledged if the broker is quick enough, and say goodbye."""
         deadline = Deadline(timeout_s)
+        # Half a connection can't be left in order: the broker would take its end for a failure, and announce the will.
+        self._on_online = lambda: None
+        patience = Deadline(min(timeout_s, _GREETING_TO_END_S))
+        while self._phase in (_Phase.CONNECTING, _Phase.GREETING) and patience.left_s():
+            self.service()
+            time.sleep(0.01)
         if self._phase is _Phase.ONLINE:
             if last is not None:
                 self.publish(last)

@@ -25,6 +25,7 @@ from edge.mqtt.session import Credentials
 from edge.mqtt.sink import MqttSink
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire.v1 import DeviceInfo
+from edge.pacing import Deadline
 from edge.stats import DropCause, Stats
 from edge.vision.observation import Observation, observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
@@ -187,6 +188,25 @@ def test_a_broker_that_restarts_is_found_again_and_told_everything() -> None:
         assert outside.payloads(STATE) == [b"online"]
         assert len(outside.payloads(INFO)) == 1
         sink.close(2.0)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 5])
+def test_who_lets_go_before_it_is_accepted_is_gone_for_good(turns: int) -> None:
+    with mosquitto() as broker, subscriber(broker.port) as outside:
+        first = sink_to(broker.url)
+        for _ in range(turns):
+            first.write([])
+        first.close(1.0)
+        second = sink_to(broker.url)
+        connect(second)
+        end = Deadline(1.5)  # a client of the same name would throw it out by now
+        while end.left_s():
+            second.write([])
+            time.sleep(0.02)
+        assert second.online
+        second.close(1.0)
+        eventually(lambda: outside.payloads("pose/v1/bench/state")[-1:] == [b"stopped"])
+        assert b"offline" not in outside.payloads("pose/v1/bench/state")
 
 
 def test_a_frozen_broker_holds_up_nothing_and_memory_stays_bounded() -> None:
