@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from tests.system.site import Controller, Play
 NAME = "hall-pi"
 STATE = f"pose/v1/{NAME}/state"
 LANDMARKS = f"pose/v1/{NAME}/camera/front/landmarks"
+
+SUITE = os.environ.get("EDGE_POSE_TEST_SUITE", "trixie")
+"""The host's release of Debian; bookworm has Python 3.11 and systemd 252."""
 
 _PORT = 1883
 
@@ -67,7 +71,7 @@ class Device:
 @contextlib.contextmanager
 def provisioned(scratch: Path) -> Iterator[Device]:
     """A new device. scratch: a directory for the controller's files."""
-    with nspawn_host(name=NAME) as host:
+    with nspawn_host(name=NAME, suite=SUITE) as host:
         shutil.copy(CLIP, host.root / "srv/clip.mp4")
         with mosquitto(settings=f"listener {_PORT} {host.outside}") as broker, subscriber(broker.port) as outside:
             device = Device(host, Controller(host, scratch, CACHE), outside)

@@ -72,6 +72,20 @@ def test_a_reload_takes_up_what_is_good_and_refuses_what_is_not(device: Device) 
     assert device.show("MainPID") == process
 
 
+def test_a_secret_reaches_the_daemon_and_is_no_obstacle_to_a_reload(device: Device) -> None:
+    place = "/etc/edge-pose/credentials/mqtt.password"
+    device.host.run(f"printf secret > {place} && chmod 600 {place} && systemctl restart edge-pose.service")
+    configure(device, device.config(mqtt='username = "hall-pi"\n'))
+    connections = device.journal().count("connected to broker")
+    device.host.run("systemctl reload edge-pose.service")
+    eventually(lambda: device.journal().count("connected to broker") > connections)
+    environ = device.host.run(f"tr '\\0' '\\n' < /proc/{device.show('MainPID')}/environ").stdout
+    assert "CREDENTIALS_DIRECTORY=/run/credentials/edge-pose.service" in environ.splitlines()
+    configure(device, device.config())
+    device.host.run(f"rm {place} && systemctl restart edge-pose.service")
+    eventually(lambda: device.states()[-1] == b"online", 20)
+
+
 def test_it_ends_by_itself_within_its_deadline(device: Device) -> None:
     began_s = time.monotonic()
     device.host.run("systemctl stop edge-pose.service")
