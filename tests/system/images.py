@@ -6,7 +6,6 @@ Wants root, for the owners of files, and mmdebstrap, mtools, dosfstools, fdisk, 
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_CACHE = Path(os.environ.get("EDGE_POSE_TEST_CACHE", ".venv/cache/system"))
+from tests.system.nspawn import CACHE
+
 _MIB = 1024 * 1024
 _BOOT_START = 8 * _MIB  # as pi-gen aligns it
 _BOOT_SIZE = 64 * _MIB
@@ -93,9 +93,9 @@ class DebianImage:
 def like_raspberry_pi_os() -> DebianImage:
     """The image and what boots it, of the cache if they are there."""
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    folder = _CACHE / f"pi-like-trixie-{recipe}"
+    folder = CACHE / f"pi-like-trixie-{recipe}"
     if not folder.exists():
-        _CACHE.mkdir(parents=True, exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         with _partial(folder) as partial:
             _build(partial)
     return DebianImage(folder / "image.img.xz", folder / "vmlinuz", folder / "initrd.img")

@@ -35,7 +35,7 @@ _PREPARE = (
     "rm -f /etc/ssh/ssh_host_*",  # each host gets its own
     "mkdir -p /var/log/journal",
 )
-CACHE = Path(os.environ.get("EDGE_POSE_TEST_CACHE", ".venv/cache/system"))
+CACHE = Path(os.environ.get("EDGE_POSE_TEST_CACHE", ".venv/cache/system")).resolve()
 """What is slow to make and the same for every run."""
 _PROXY_PORT = 3142
 # The container's own view of control groups, pure version 2, whatever the machine has.
