@@ -41,10 +41,6 @@ class ServiceManager:
         """The daemon is up, or a reload is over. status: one line for `systemctl status`."""
         self._send("READY=1", f"STATUS={status}")
 
-    def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={text}")
-
     def alive(self) -> None:
         """The daemon gets on. Without this sign for as long as WatchdogSec= says, it is restarted."""
         self._send("WATCHDOG=1")
