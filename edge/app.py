@@ -78,6 +78,8 @@ class App:
             why = str(error) or type(error).__name__
         try:
             self._become(*before, step)
+        except EndRequested:
+            pass  # nothing is missed that would not end now
         except Exception as error:
             raise UnforeseenError(f"reload: {why}; and the way back: {type(error).__name__}: {error}") from error
         raise ReloadRefused(why)
