@@ -14,9 +14,10 @@ lock() { # lock NAME ARGUMENTS...: write requirements/NAME.txt
 lock build requirements/build.in
 lock ansible requirements/ansible.in
 # dev is the largest set; the others take their versions from it, so that one .venv can hold any of them in turn.
-lock dev pyproject.toml --extra demo --group dev --constraints requirements/current.in
-lock demo pyproject.toml --extra demo --constraints requirements/dev.txt
-lock device pyproject.toml --constraints requirements/dev.txt
+lock dev pyproject.toml --extra device --extra demo --group dev --constraints requirements/current.in
+lock demo pyproject.toml --extra device --extra demo --constraints requirements/dev.txt
+lock device pyproject.toml --extra device --constraints requirements/dev.txt
+lock client pyproject.toml --constraints requirements/dev.txt
 lock picamera2 requirements/picamera2.in --constraints requirements/dev.txt
 
 # The same versions for old ARM cores, but for MediaPipe and what only that one asks for.
@@ -24,8 +25,8 @@ same=$(mktemp)
 trap 'rm -f "$same"' EXIT
 sed -n '/^[a-z]/{/^mediapipe==/d; s/ \\$//; p}' requirements/dev.txt >"$same"
 for name in demo device; do
-    extra=""
-    [ "$name" = device ] || extra="--extra $name"
+    extra="--extra device"
+    [ "$name" = device ] || extra="$extra --extra $name"
     # shellcheck disable=SC2086 # no word or two
     lock "$name-armv8.0" pyproject.toml $extra --constraints "$same" --overrides requirements/armv8.0.in
 done

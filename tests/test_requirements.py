@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("device", "device-armv8.0", "demo", "demo-armv8.0", "dev", "picamera2", "ansible", "build")
+LOCKS = ("client", "device", "device-armv8.0", "demo", "demo-armv8.0", "dev", "picamera2", "ansible", "build")
 
 
 def lock(name: str) -> str:
@@ -46,7 +46,11 @@ def test_every_package_has_hashes_and_none_an_address(name: str) -> None:
 
 
 def test_the_smaller_sets_are_parts_of_the_larger_ones() -> None:
-    assert pins("device").items() <= pins("demo").items() <= pins("dev").items()
+    assert pins("client").items() <= pins("device").items() <= pins("demo").items() <= pins("dev").items()
+
+
+def test_who_only_listens_installs_nothing_heavy() -> None:
+    assert not pins("client").keys() & {"mediapipe", "rerun-sdk", "numpy", "opencv-python-headless", "av", "pyarrow"}
 
 
 def test_old_cores_get_another_mediapipe_and_otherwise_the_same() -> None:
@@ -60,8 +64,12 @@ def test_old_cores_get_another_mediapipe_and_otherwise_the_same() -> None:
 
 def test_every_declared_dependency_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[<>=~ ]", requirement)[0] for requirement in project["dependencies"]}
-    assert declared <= pins("device").keys()
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[<>=~ ]", requirement)[0] for requirement in requirements}
+
+    assert names(project["dependencies"]) <= pins("client").keys()
+    assert names(project["optional-dependencies"]["device"]) <= pins("device").keys()
 
 
 def link(venv: Path, *modules: str) -> subprocess.CompletedProcess[str]:
