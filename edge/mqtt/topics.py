@@ -26,3 +26,34 @@ class Topics:
 
     def summary(self, camera: str) -> str:
         return f"{self.prefix}/{self.device}/camera/{camera}/summary"
+
+    @property
+    def health(self) -> str:
+        return f"{self.prefix}/{self.device}/health"
+
+    def status(self, camera: str) -> str:
+        """online, stalled, reconnecting, paused or disabled."""
+        return f"{self.prefix}/{self.device}/camera/{camera}/status"
+
+    def event(self, camera: str) -> str:
+        return f"{self.prefix}/{self.device}/camera/{camera}/event"
+
+    def snapshot(self, camera: str) -> str:
+        return f"{self.prefix}/{self.device}/camera/{camera}/snapshot"
+
+    @property
+    def commands(self) -> str:
+        """A filter for all verbs."""
+        return f"{self.prefix}/{self.device}/cmd/+"
+
+    def command(self, verb: str) -> str:
+        return f"{self.prefix}/{self.device}/cmd/{verb}"
+
+    def reply(self, verb: str) -> str:
+        """Where a command is answered that names no response topic."""
+        return f"{self.prefix}/{self.device}/reply/{verb}"
+
+    @property
+    def discovery(self) -> str:
+        """Where Home Assistant looks for devices: its default prefix."""
+        return f"homeassistant/device/{self.device}/config"
