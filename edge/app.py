@@ -9,28 +9,36 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edge
 from edge import preflight
-from edge.config import CameraConfig, Config, MqttConfig, Rate
+from edge.config import CameraConfig, Config, MqttConfig, Rate, RerunConfig
 from edge.control import Inbox
+from edge.daemon import Daemon, EndRequested
 from edge.device import board
-from edge.errors import ReloadRefused, UnforeseenError
+from edge.device.health import MachineWatch
+from edge.errors import OrderRefused, UnforeseenError
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
+from edge.event_log import EventLog
 from edge.interfaces import FrameSource
-from edge.pipeline import CameraPipeline, Daemon, EndRequested, Lane, LaneGroup
-from edge.stats import Stats
+from edge.lanes import Lane, LaneGroup
+from edge.pipeline import CameraPipeline, Inference
+from edge.reports import DeviceInfo, HealthReport, LinkState
+from edge.settings import Settings
+from edge.stats import FrameRates, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
     from edge.mqtt.session import Credentials
-    from edge.mqtt.wire.v1 import DeviceInfo
+    from edge.mqtt.sink import Standing, Streams
+    from edge.rerun_log.link import LinkSink
     from edge.rerun_log.parcel import Parcel
 
 # Two seconds of 30 frames/s: longer pauses of a receiver are no hiccups.
@@ -43,37 +51,74 @@ _RERUN_BATCH = 8
 _RERUN_LINGER_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _CameraParts:
+    """What a camera is made from. Another source makes it anew; the rest changes in its place."""
+
+    source: CameraConfig
+    pose: object
+    paused: bool
+
+
 class App:
     """A daemon ready to start, which can change over to another configuration while it runs.
 
     Methods are for the main thread only, which thereby carries requests out one after the other.
     """
 
-    def __init__(self, config: Config, model: Model, inbox: Inbox) -> None:
-        """Wire everything. Raises ConfigError for what only shows now, such as a directory that can't be written."""
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        inbox: Inbox,
+        *,
+        settings: Settings | None = None,
+        state_dir: Path | None = None,
+    ) -> None:
+        """Wire everything. settings: what of `config` was set at run time. state_dir: where is kept what has to survive
+        a restart, None for nowhere.
+
+        Raises ConfigError for what only shows now, such as a directory that can't be written.
+        """
         _use_few_threads()
         self.config = config
+        self.settings = settings or Settings()
         self.session = new_session_id()
         self.stats = Stats(list(config.camera))
         self.recording: Path | None = None
+        self._started_ns, self._started_s = time.time_ns(), time.monotonic()
         self._model = model
-        groups = {name: self._build(name) for name in _GROUPS}
-        self.daemon = Daemon(inbox, {name: group for name, group in groups.items() if group is not None})
+        self._inbox = inbox
+        self._state_dir = state_dir
+        self._versions = versions()
+        self._events = EventLog(self.session)
+        self._standing: Standing | None = None
+        self._link: LinkSink | None = None
+        self._groups = _group_parts(config, model)
+        self.daemon = Daemon(inbox, {name: group for name in _GROUPS if (group := self._build(name)) is not None})
         self.daemon.cameras.update({name: self._camera(name) for name in config.camera})
-        self._running = _parts(config, model)
+        self._cameras = _camera_parts(config, model)
 
-    def reload(self, config: Config, model: Model, step: Callable[[], None] = lambda: None) -> list[str]:
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def reload(
+        self, config: Config, model: Model, settings: Settings | None = None, step: Callable[[], None] = lambda: None
+    ) -> list[str]:
         """Change over to another configuration: only what differs is exchanged, the rest goes on undisturbed.
 
-        Returns the names of what was exchanged: "mqtt", "rerun", "camera front". Raises ReloadRefused when a part does
-        not work as it should; everything is as before then, but for a gap where parts were exchanged and back again.
-        Raises UnforeseenError when not even that works. step: called a few times a second while this waits.
+        settings: what of it was set at run time, by default as before. Returns the names of what was exchanged, "mqtt",
+        "rerun", "camera front", and of what changed in its place, "mqtt streams", "pose of front", "pause of front".
+        Raises OrderRefused when a part does not work as it should; everything is as before then, but for a gap where
+        parts were exchanged and back again. Raises UnforeseenError when not even that works. step: called a few times a
+        second while this waits.
         """
-        before = self.config, self._model
+        before = self.config, self._model, self.settings
         try:
-            return self._become(config, model, step)
+            return self._become(config, model, self.settings if settings is None else settings, step)
         except EndRequested:
-            raise ReloadRefused("the daemon is asked to end") from None
+            raise OrderRefused("the daemon is asked to end") from None
         except Exception as error:  # noqa: BLE001 - whatever a part raises, the daemon must have all its parts again
             why = str(error) or type(error).__name__
         try:
@@ -82,54 +127,94 @@ class App:
             pass  # nothing is missed that would not end now
         except Exception as error:
             raise UnforeseenError(f"reload: {why}; and the way back: {type(error).__name__}: {error}") from error
-        raise ReloadRefused(why)
+        raise OrderRefused(why)
 
-    def _become(self, config: Config, model: Model, step: Callable[[], None]) -> list[str]:
-        self.config, self._model = config, model
-        wanted = _parts(config, model)
-        names = [name for name in {**self._running, **wanted} if self._running.get(name) != wanted.get(name)]
-        self.stats.count([*dict.fromkeys((*self.stats.cameras, *config.camera))])
-        cameras = {
-            name: self._camera(name.removeprefix(_CAMERA)) for name in names if name in wanted and _CAMERA in name
+    def _become(self, config: Config, model: Model, settings: Settings, step: Callable[[], None]) -> list[str]:
+        streams = _streams(self.config.mqtt)
+        self.config, self._model, self.settings = config, model, settings
+        groups = _group_parts(config, model)
+        exchanged = [name for name in _GROUPS if self._groups.get(name) != groups.get(name)]
+        cameras = self._change_cameras(model, exchanged, groups, step)
+        self._tell()
+        in_place = ["mqtt streams"] if "mqtt" not in exchanged and streams != _streams(config.mqtt) else []
+        return [*exchanged, *in_place, *cameras]
+
+    def _change_cameras(
+        self, model: Model, groups: Sequence[str], group_parts: Mapping[str, object], step: Callable[[], None]
+    ) -> list[str]:
+        """Exchange the `groups` of lanes and whatever differs of cameras; the names of the latter."""
+        wanted, running = _camera_parts(self.config, model), self._cameras
+        self.stats.count([*dict.fromkeys((*self.stats.cameras, *wanted))])
+        # What of a camera changes in its place needs no change where the camera is made anew.
+        anew = {name: self._camera(name) for name in wanted if not self._stays(name, wanted)}
+        stay = [name for name in wanted if name not in anew]
+        swaps = {
+            name: self.daemon.cameras[name].beside(self._estimator())
+            for name in stay
+            if running[name].pose != wanted[name].pose
         }
+        pauses = [name for name in stay if running[name].paused != wanted[name].paused]
+        gone = [name for name in running if name not in wanted]
         try:
             # What may be wrong shows before anything that works is touched. One model at a time is loaded beside those
             # in use: memory is short on small boards.
-            for camera in [*cameras.values()][:1]:
-                self.daemon.load(camera, step)
-            groups = {name: self._build(name) for name in _GROUPS if name in names}
-            # Cameras that go before those that come, since both may want the same device.
-            gone = [name for name in names if name not in wanted and name not in _GROUPS]
-            names = [*gone, *groups, *cameras]
-            for name in names:
-                new = cameras.get(name)
-                if new is not None and not new.loaded.is_set():
-                    self.daemon.load(new, step)
-                self._running.pop(name, None)  # halfway it is neither the old part nor the new one
-                if name in groups:
-                    self.daemon.exchange_lanes(name, groups[name])
-                else:
-                    self.daemon.exchange_camera(name.removeprefix(_CAMERA), new, step)
-                if name in wanted:
-                    self._running[name] = wanted[name]
-                step()
+            beside: list[CameraPipeline | Inference] = [*anew.values(), *swaps.values()]
+            for first in beside[:1]:
+                self.daemon.load(first, step)
+            built = {name: self._build(name) for name in groups}
+            for name in gone:  # before those that come, since both may want the same device
+                running.pop(name)
+                self.daemon.exchange_camera(name, None, step)
+            self._exchange_groups(built, group_parts, step)
+            for name, camera in anew.items():
+                self._load(camera, step)
+                running.pop(name, None)
+                self.daemon.exchange_camera(name, camera, step)
+                running[name] = wanted[name]
+            for name, inference in swaps.items():
+                self._load(inference, step)
+                self.daemon.exchange_estimator(name, inference)
+                running[name] = replace(running[name], pose=wanted[name].pose)
+            for name in pauses:
+                self.daemon.cameras[name].pause(wanted[name].paused)
+                running[name] = wanted[name]
         finally:
-            for camera in cameras.values():
-                if self.daemon.cameras.get(camera.name) is not camera:
-                    camera.interrupt()
-        self.stats.count(list(config.camera))
-        return names
+            for camera in [camera for name, camera in anew.items() if self.daemon.cameras.get(name) is not camera]:
+                camera.interrupt()
+            for inference in [new for name, new in swaps.items() if running[name].pose != wanted[name].pose]:
+                inference.relieve()
+        self.stats.count(list(wanted))
+        changed = {"camera": [*gone, *anew], "pose of": swaps, "pause of": pauses}
+        return [f"{what} {name}" for what, names in changed.items() for name in names]
+
+    def _exchange_groups(
+        self, built: Mapping[str, LaneGroup | None], parts: Mapping[str, object], step: Callable[[], None]
+    ) -> None:
+        for name, group in built.items():
+            self._groups.pop(name, None)  # halfway it is neither the old part nor the new one
+            self.daemon.exchange_lanes(name, group)
+            if name in parts:
+                self._groups[name] = parts[name]
+            step()
+
+    def _stays(self, name: str, wanted: Mapping[str, _CameraParts]) -> bool:
+        """Whether the camera that runs under this name can go on."""
+        return name in self._cameras and self._cameras[name].source == wanted[name].source
+
+    def _load(self, new: CameraPipeline | Inference, step: Callable[[], None]) -> None:
+        if not new.loaded.is_set():
+            self.daemon.load(new, step)
 
     def _build(self, group: str) -> LaneGroup | None:
         return self._mqtt_lanes() if group == "mqtt" else self._rerun_lanes()
 
     def _mqtt_lanes(self) -> LaneGroup | None:
-        return LaneGroup(observers=(self._mqtt_lane(self._model),)) if self.config.mqtt.url else None
+        return LaneGroup(observers=(self._mqtt_lane(),)) if self.config.mqtt.url else None
 
     def _rerun_lanes(self) -> LaneGroup | None:
         rerun = self.config.rerun
-        self.recording = None
-        if not (rerun.url or rerun.record_dir):
+        self.recording, self._link = None, None
+        if not (rerun.url or _recording_into(rerun)):
             return None
         outputs = self._rerun_outputs(self._model)
         offers = [lane.offer for lane in outputs]
@@ -137,33 +222,87 @@ class App:
         return LaneGroup(observers=(self._scene_lane(offers),), video=video, outputs=tuple(outputs))
 
     def _camera(self, name: str) -> CameraPipeline:
-        pose = self.config.pose
+        camera = self.config.camera[name]
         return CameraPipeline(
             name,
-            frame_source(name, self.config.camera[name]),
-            MediaPipeEstimator(self._model.path, max_people=pose.max_people, segmentation=pose.segmentation),
+            frame_source(name, camera),
+            self._estimator(),
             outlets=self.daemon.outlets,
             stats=self.stats.cameras[name],
             drops=self.stats,
             on_end=self.daemon.camera_ended,
+            on_event=self._events.happened,
+            paused=camera.paused,
         )
 
-    def _mqtt_lane(self, model: Model) -> Lane[Observation]:
-        from edge.mqtt.sink import MqttSink
+    def _estimator(self) -> MediaPipeEstimator:
+        pose = self.config.pose
+        return MediaPipeEstimator(self._model.path, max_people=pose.max_people, segmentation=pose.segmentation)
+
+    def _mqtt_lane(self) -> Lane[Observation]:
+        from edge.mqtt.commands import Answers, CommandDesk
+        from edge.mqtt.outbox import Outbox
+        from edge.mqtt.retained import RetainedTopics
+        from edge.mqtt.session import Message, Received, Session
+        from edge.mqtt.sink import Knowledge, MqttSink, Standing
         from edge.mqtt.topics import Topics
 
-        mqtt = self.config.mqtt
+        mqtt, device = self.config.mqtt, self.config.device
+        if self._standing is None:
+            knowledge = Knowledge(self._info(self._model), _streams(mqtt))
+            self._standing = Standing(knowledge, Outbox(), Answers(), RetainedTopics(self._state_dir))
+            self._events.listen(self._standing.outbox.put)
+        self._tell()
+        standing = self._standing
+        topics = Topics(mqtt.prefix, device)
+        credentials = mqtt_credentials(mqtt)
+
+        def session(will: Message, on_online: Callable[[], None], on_message: Callable[[Received], None]) -> Session:
+            return Session(
+                mqtt.url,
+                client_id=f"edge-pose-{device}",
+                version=mqtt.version,
+                credentials=credentials,
+                will=will,
+                on_online=on_online,
+                on_message=on_message,
+            )
+
         sink = MqttSink(
-            mqtt.url,
-            topics=Topics(mqtt.prefix, self.config.device),
-            credentials=mqtt_credentials(mqtt),
-            info=self._info(model),
-            version=mqtt.version,
-            landmarks_hz=_hz(mqtt.landmarks_hz),
-            summary_hz=_hz(mqtt.summary_hz),
+            session,
+            topics=topics,
+            standing=standing,
+            health=self._health_reporter(),
             stats=self.stats,
+            desk=CommandDesk(topics, verbs=mqtt.commands, ask=self._inbox.ask, answers=standing.answers),
+            verbs=mqtt.commands,
+            home_assistant=mqtt.home_assistant,
         )
         return Lane("mqtt", sink, self.stats, capacity=_OBSERVATIONS)
+
+    def _tell(self) -> None:
+        """What is published of the device, as it is now."""
+        if self._standing is not None:
+            self._standing.knowledge.now = (self._info(self._model), _streams(self.config.mqtt))
+
+    def _health_reporter(self) -> Callable[[], HealthReport]:
+        machine = MachineWatch(self.config.rerun.record_dir or self._state_dir or Path("/"))
+        rates = FrameRates(self.stats)
+
+        def report() -> HealthReport:
+            return HealthReport(
+                session=self.session,
+                at_ns=time.time_ns(),
+                uptime_s=self.uptime_s,
+                cameras={name: camera.counts() for name, camera in self.stats.cameras.items()},
+                fps=rates.since_last(),
+                drops=self.stats.drops(),
+                sent=self.stats.sends(),
+                rerun=LinkState.OFF if self._link is None else self._link.state,
+                machine=machine.report(),
+            )
+
+        return report
 
     def _rerun_outputs(self, model: Model) -> list[Lane[Parcel]]:
         from edge.rerun_log.link import LinkSink
@@ -197,12 +336,13 @@ class App:
             return Lane(name, sink, self.stats, capacity=_PARCEL_BYTES, weigh=weight, count=rows)
 
         lanes = []
-        if rerun.record_dir:
-            recording = RecordingSink(rerun.record_dir, keep_mb=rerun.keep_mb, scene=scene, stats=self.stats)
+        if directory := _recording_into(rerun):
+            recording = RecordingSink(directory, keep_mb=rerun.keep_mb, scene=scene, stats=self.stats)
             self.recording = recording.path
             lanes.append(lane("recording", recording))
         if rerun.url:
-            lanes.append(lane("rerun link", LinkSink(rerun.url, scene=scene, stats=self.stats)))
+            self._link = LinkSink(rerun.url, scene=scene, stats=self.stats)
+            lanes.append(lane("rerun link", self._link))
         return lanes
 
     def _scene_lane(self, offers: Sequence[Callable[[Parcel], None]]) -> Lane[Observation]:
@@ -226,40 +366,62 @@ class App:
         return Lane("rerun video", VideoSink(codec, offers), self.stats, capacity=_FRAMES, linger_s=_RERUN_LINGER_S)
 
     def _info(self, model: Model) -> DeviceInfo:
-        from edge.mqtt.wire.v1 import DeviceInfo
-
+        config = self.config
         return DeviceInfo(
-            device=self.config.device,
+            device=config.device,
             session=self.session,
-            versions=versions(),
+            started_ns=self._started_ns,
+            versions=self._versions,
             board=board.name(),
             model=model.name,
             model_sha256=model.sha256,
+            max_people=config.pose.max_people,
+            segmentation=config.pose.segmentation,
             skeleton=MediaPipeEstimator.skeleton,
-            cameras={name: {"source": camera.kind} for name, camera in self.config.camera.items()},
+            cameras={name: camera.kind for name, camera in config.camera.items()},
+            landmarks_hz=_hz(config.mqtt.landmarks_hz),
+            summary_hz=_hz(config.mqtt.summary_hz),
+            settings=self.settings.in_force,
         )
 
 
 _GROUPS = ("mqtt", "rerun")
-_CAMERA = "camera "
 
 
-def _parts(config: Config, model: Model) -> dict[str, object]:
-    """What each part is made from: one that is made from the same need not be made anew."""
+def _camera_parts(config: Config, model: Model) -> dict[str, _CameraParts]:
     pose = (config.pose.max_people, config.pose.segmentation, model)
-    kinds = {name: camera.kind for name, camera in config.camera.items()}
-    parts: dict[str, object] = {f"{_CAMERA}{name}": (it, *pose) for name, it in config.camera.items()}
+    return {
+        name: _CameraParts(camera.model_copy(update={"paused": False}), pose, camera.paused)
+        for name, camera in config.camera.items()
+    }
+
+
+def _group_parts(config: Config, model: Model) -> dict[str, object]:
+    """What each group of lanes is made from: one that is made from the same need not be made anew."""
+    parts: dict[str, object] = {}
     if config.mqtt.url:
-        parts["mqtt"] = (config.device, config.mqtt, _contents(config.mqtt), kinds, model)
-    if config.rerun.url or config.rerun.record_dir:
-        parts["rerun"] = (config.device, config.rerun, list(kinds), *pose)
+        connection = config.mqtt.model_dump(exclude={"landmarks_hz", "summary_hz", "landmarks_format"})
+        parts["mqtt"] = (config.device, connection, _contents(config.mqtt))
+    if config.rerun.url or _recording_into(config.rerun):
+        pose = (config.pose.max_people, config.pose.segmentation, model)
+        parts["rerun"] = (config.device, config.rerun, list(config.camera), *pose)
     return parts
+
+
+def _recording_into(rerun: RerunConfig) -> Path | None:
+    return rerun.record_dir if rerun.record else None
+
+
+def _streams(mqtt: MqttConfig) -> Streams:
+    from edge.mqtt.sink import Streams
+
+    return Streams(_hz(mqtt.landmarks_hz), _hz(mqtt.summary_hz), mqtt.landmarks_format)
 
 
 def _contents(mqtt: MqttConfig) -> list[bytes | None]:
     """A password or certificate that is another one under the same name is a change as well."""
     found: list[bytes | None] = []
-    for file in (mqtt.password_file, mqtt.ca_file):
+    for file in (mqtt.password_file, mqtt.ca_file, mqtt.cert_file, mqtt.key_file):
         try:
             found.append(None if file is None else file.read_bytes())
         except OSError:
@@ -306,7 +468,7 @@ def mqtt_credentials(mqtt: MqttConfig) -> Credentials:
     from edge.mqtt.session import Credentials
 
     password = "" if mqtt.password_file is None else preflight.password(mqtt.password_file)
-    return Credentials(mqtt.username, password, mqtt.ca_file)
+    return Credentials(mqtt.username, password, mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
 
 
 def _hz(rate: Rate) -> float | None:

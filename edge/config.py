@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -35,6 +35,13 @@ def without_credentials(location: str) -> str:
     return re.sub(r"(?i)([\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*=)[^&\s]+", r"\1***", location)
 
 
+def masked(value: object) -> object:
+    """`value` as it may be shown: without credentials where it is an address, or several."""
+    if isinstance(value, tuple):
+        return tuple(masked(each) for each in value)
+    return without_credentials(value) if isinstance(value, str) else value
+
+
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("1 to 64 letters, digits, '-' or '_' (it becomes part of MQTT topics and Rerun paths)")
@@ -59,7 +66,13 @@ def _url(value: str, schemes: Sequence[str], *, instead: str = "") -> str:
 
 
 def _mqtt_url(value: str) -> str:
-    return _url(value, ("mqtts", "mqtt"), instead=": name a file with it in mqtt.password_file")
+    return _url(value, ("mqtts", "mqtt", "wss", "ws"), instead=": name a file with it in mqtt.password_file")
+
+
+def _one_or_many(value: object) -> object:
+    if value == "":
+        return ()
+    return (value,) if isinstance(value, str) else value
 
 
 def _rerun_url(value: str) -> str:
@@ -112,6 +125,10 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterVali
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
 Rate = Annotated[float, Field(ge=0.01, le=1000)] | Literal["unlimited"]
+Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
+"""What the daemon can be asked for over MQTT."""
+SettingValue = bool | int | float | str
+"""What a key can have that is set at run time."""
 
 
 class _Section(BaseModel):
@@ -122,11 +139,30 @@ class _Section(BaseModel):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Addresses hold passwords, and a repr ends up in logs."""
         for key, value in super().__repr_args__():
-            yield key, without_credentials(value) if isinstance(value, str) else value
+            yield key, masked(value)
 
 
 def _unit(name: str) -> dict[str, JsonValue]:
     return {"unit": name}
+
+
+_AT_RUN_TIME: dict[str, JsonValue] = {"at_run_time": True}
+"""In a key's JSON Schema: it can be set while the daemon runs, from afar. Never what names files or addresses."""
+
+
+def can_be_set_at_run_time(key: str) -> bool:
+    """Whether the dotted `key` is one of those."""
+    match key.split("."):
+        case ["camera", _, name]:
+            field = CameraConfig.model_fields.get(name)
+        case [table, name] if table in SECTIONS:
+            field = SECTIONS[table].model_fields.get(name)
+        case [name]:
+            field = Config.model_fields.get(name)
+        case _:
+            field = None
+    extra = field.json_schema_extra if field is not None else None
+    return isinstance(extra, dict) and extra.get("at_run_time") is True
 
 
 class CameraConfig(_Section):
@@ -151,6 +187,13 @@ class CameraConfig(_Section):
         description="play a file (or synthetic) at its own rate, or as fast as it is processed",
     )
 
+    paused: bool = Field(
+        False,
+        title="Paused",
+        description="let go of the camera until this is false again",
+        json_schema_extra=_AT_RUN_TIME,
+    )
+
     @property
     def kind(self) -> str:
         """synthetic, file, or the scheme of an address, such as rtsp."""
@@ -161,7 +204,12 @@ class CameraConfig(_Section):
 class PoseConfig(_Section):
     """The pose estimator."""
 
-    model: str = Field("full", title="Model", description="lite, full, heavy, or the path of a .task file of your own")
+    model: str = Field(
+        "full",
+        title="Model",
+        description="lite, full, heavy, or the path of a .task file of your own",
+        json_schema_extra=_AT_RUN_TIME,
+    )
     model_dir: OptionalPath = Field(
         None,
         title="Model directory",
@@ -174,16 +222,24 @@ class PoseConfig(_Section):
         "directory; off: nowhere",
     )
     max_people: Annotated[int, Field(ge=1, le=16)] = Field(
-        1, title="Most people", description="find up to this many a frame", json_schema_extra=_unit("people")
+        1,
+        title="Most people",
+        description="find up to this many a frame",
+        json_schema_extra=_unit("people") | _AT_RUN_TIME,
     )
-    segmentation: bool = Field(True, title="Segmentation", description="give a mask of each person")
+    segmentation: bool = Field(
+        True, title="Segmentation", description="give a mask of each person", json_schema_extra=_AT_RUN_TIME
+    )
 
 
 class MqttConfig(_Section):
     """The broker; an empty url publishes nothing."""
 
-    url: Annotated[str, AfterValidator(_mqtt_url)] = Field(
-        "", title="Broker", description="mqtt://HOST:1883 or mqtts://HOST:8883"
+    url: Annotated[tuple[Annotated[str, AfterValidator(_mqtt_url)], ...], BeforeValidator(_one_or_many)] = Field(
+        (),
+        title="Broker",
+        description="mqtts://HOST:8883, mqtt://HOST:1883, or wss:// and ws:// with a path; of several the first that "
+        "answers",
     )
     prefix: Annotated[str, AfterValidator(_topic)] = Field(
         "pose/v1", title="Topic prefix", description="the first levels of every topic"
@@ -200,17 +256,35 @@ class MqttConfig(_Section):
         title="CA file",
         description="certificates (PEM) that the broker's is checked against; default: the system's",
     )
+    cert_file: OptionalPath = Field(
+        None, title="Client certificate", description="what this device shows the broker (PEM, with its chain)"
+    )
+    key_file: OptionalPath = Field(
+        None, title="Client key", description="the certificate's private key (PEM, without a passphrase)"
+    )
     landmarks_hz: Rate = Field(
         30.0,
         title="Landmarks rate",
         description='messages a second and camera at most, or "unlimited": every frame',
-        json_schema_extra=_unit("Hz"),
+        json_schema_extra=_unit("Hz") | _AT_RUN_TIME,
     )
     summary_hz: Rate = Field(
         5.0,
         title="Summary rate",
         description='messages a second and camera at most, or "unlimited": every frame',
-        json_schema_extra=_unit("Hz"),
+        json_schema_extra=_unit("Hz") | _AT_RUN_TIME,
+    )
+    landmarks_format: Literal["json", "cbor"] = Field(
+        "json",
+        title="Landmarks' encoding",
+        description="cbor is binary, half as long and not rounded",
+        json_schema_extra=_AT_RUN_TIME,
+    )
+    commands: tuple[Verb, ...] = Field(
+        get_args(Verb), title="Commands", description="the verbs that are obeyed; an empty list: nobody is listened to"
+    )
+    home_assistant: bool = Field(
+        False, title="Home Assistant", description="introduce this device to Home Assistant by its MQTT discovery"
     )
 
 
@@ -222,6 +296,9 @@ class RerunConfig(_Section):
     )
     record_dir: OptionalPath = Field(
         None, title="Recordings", description="write a recording (.rrd) a session into this directory"
+    )
+    record: bool = Field(
+        True, title="Record", description="whether to record into record_dir now", json_schema_extra=_AT_RUN_TIME
     )
     keep_mb: PositiveInt = Field(
         512,
@@ -242,7 +319,12 @@ class Config(_Section):
         description="name of this device in topics and recordings; default: the host's name",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", title="Log level", description="how much to say"
+        "info", title="Log level", description="how much to say", json_schema_extra=_AT_RUN_TIME
+    )
+    state_dir: OptionalPath = Field(
+        None,
+        title="State directory",
+        description="where is kept what has to survive a restart; default: the service's, without one nothing is kept",
     )
     camera: dict[Name, CameraConfig] = Field(
         title="Cameras",
@@ -253,3 +335,7 @@ class Config(_Section):
     pose: PoseConfig = Field(PoseConfig(), title="Pose estimator")
     mqtt: MqttConfig = Field(MqttConfig(), title="MQTT")
     rerun: RerunConfig = Field(RerunConfig(), title="Rerun")
+
+
+SECTIONS: Mapping[str, type[BaseModel]] = {"pose": PoseConfig, "mqtt": MqttConfig, "rerun": RerunConfig}
+"""The tables that are there once, by name."""

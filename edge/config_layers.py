@@ -1,6 +1,7 @@
 """The configuration in force: a TOML file, the environment and `--set` laid over each other and read once.
 
-Precedence: defaults < systemd's credentials < file < environment (`EDGE_POSE__MQTT__URL=...`) < `--set mqtt.url=...`.
+Precedence: defaults < systemd's credentials < file < settings of run time (edge.settings) < environment
+(`EDGE_POSE__MQTT__URL=...`) < `--set mqtt.url=...`.
 Unknown keys are refused, and everything that is wrong is reported at once, each with where it came from.
 """
 
@@ -20,11 +21,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from edge.config import CameraConfig, Config, MqttConfig, PoseConfig, RerunConfig, without_credentials
+from edge.config import SECTIONS, CameraConfig, Config, without_credentials
 from edge.errors import ConfigError, ConfigProblem
 
 SYSTEM_FILE = Path("/etc/edge-pose/config.toml")
 ENVIRONMENT_PREFIX = "EDGE_POSE__"
+
+AT_RUN_TIME = "set at run time"
+"""The origin of what was set while the daemon runs, or kept from then."""
 
 Keys = tuple[str, ...]
 """The way to a value: ('mqtt', 'url')."""
@@ -98,21 +102,46 @@ def load(
     sets: Sequence[str],
     base: Mapping[str, Any] | None = None,
     base_origin: str = "built in",
+    settings: Mapping[str, object] | None = None,
 ) -> LoadedConfig:
     """Read the configuration.
 
     file: a TOML file or None for none. environment: usually os.environ; $CREDENTIALS_DIRECTORY, set by systemd, names a
     directory whose files mqtt.password and mqtt.ca stand in for mqtt.password_file and mqtt.ca_file. sets: `KEY=VALUE`
     of `--set`, the value read as TOML where it is, else as text. base: values of a command's own beneath the file, as
-    `demo` has them, and where it has them from.
+    `demo` has them, and where it has them from. settings: dotted keys that were set at run time, and their values.
     Raises ConfigError with every problem found.
     """
+    layers = _layers(
+        file, environment=environment, sets=sets, base=base or {}, base_origin=base_origin, settings=settings or {}
+    )
+    try:
+        config = Config.model_validate(layers.values)
+    except ValidationError as error:
+        raise ConfigError([*layers.problems, *_problems(error, layers, file)]) from None
+    if layers.problems:
+        raise ConfigError(layers.problems)
+    return LoadedConfig(config, layers.origins)
+
+
+def _layers(
+    file: Path | None,
+    *,
+    environment: Mapping[str, str],
+    sets: Sequence[str],
+    base: Mapping[str, Any],
+    base_origin: str,
+    settings: Mapping[str, object],
+) -> _Layers:
+    """All that `load` lays over each other, before it is known whether it is valid."""
     layers = _Layers()
-    layers.put((), base or {}, base_origin)
+    layers.put((), base, base_origin)
     for keys, path in _credentials(environment):
         layers.put(keys, str(path), f"credential {'.'.join(keys).removesuffix('_file')}")
     if file is not None:
         layers.put((), _read_toml(file), str(file))
+    for key, value in settings.items():
+        layers.put(tuple(key.split(".")), value, AT_RUN_TIME)
     for variable, text in sorted(environment.items()):
         if variable.startswith(ENVIRONMENT_PREFIX) and layers.is_text(text, f"environment {variable}"):
             keys = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
@@ -126,13 +155,7 @@ def load(
             layers.problems.append(ConfigProblem("--set", found, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2"))
             continue
         layers.put(tuple(part.strip() for part in key.split(".")), _toml_value(text), "--set")
-    try:
-        config = Config.model_validate(layers.values)
-    except ValidationError as error:
-        raise ConfigError([*layers.problems, *_problems(error, layers, file)]) from None
-    if layers.problems:
-        raise ConfigError(layers.problems)
-    return LoadedConfig(config, layers.origins)
+    return layers
 
 
 def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[Keys, Path]]:
@@ -141,7 +164,7 @@ def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[Keys, Path]]:
     From LoadCredential=edge-pose:DIRECTORY systemd makes the names edge-pose_mqtt.password and the like.
     """
     directory = environment.get("CREDENTIALS_DIRECTORY")
-    for section, model in _SECTIONS.items() if directory else ():
+    for section, model in SECTIONS.items() if directory else ():
         for key in model.model_fields:
             name = f"{section}.{key.removesuffix('_file')}"
             for path in (Path(directory or "", name), Path(directory or "", f"edge-pose_{name}")):
@@ -219,7 +242,7 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
         keys = tuple(str(part) for part in item["loc"])
         if item["loc"][-1:] == ("[key]",):  # what is wrong is the name of a table
             keys = keys[:-1]
-        if keys[:2] in _RATES:  # a union reports each of its arms, with the arm's name behind the key
+        if keys[:2] in _RATES | _LISTS:  # behind the key stands a union's arm, or a place in a list
             keys = keys[:2]
         if keys in seen:
             continue
@@ -247,22 +270,20 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
 
 
 _RATES = {("mqtt", "landmarks_hz"), ("mqtt", "summary_hz")}
+_LISTS = {("mqtt", "url"), ("mqtt", "commands")}
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 120
 
 
-_SECTIONS: Mapping[str, type[BaseModel]] = {"pose": PoseConfig, "mqtt": MqttConfig, "rerun": RerunConfig}
-
-
 def _nearest(keys: Keys) -> str | None:
     """The valid key that was probably meant: one of the same table, else one of that very name in another table."""
     *table, key = keys
-    here: type[BaseModel] | None = _SECTIONS.get(keys[0]) if table else Config
+    here: type[BaseModel] | None = SECTIONS.get(keys[0]) if table else Config
     if keys[0] == "camera" and len(table) == 2:
         here = CameraConfig
     near = difflib.get_close_matches(key, here.model_fields if here else (), n=1)
     if near:
         return near[0]
-    elsewhere: list[tuple[str, type[BaseModel]]] = [*_SECTIONS.items(), ("camera.NAME", CameraConfig)]
+    elsewhere: list[tuple[str, type[BaseModel]]] = [*SECTIONS.items(), ("camera.NAME", CameraConfig)]
     return next((f"{name}.{key}" for name, section in elsewhere if key in section.model_fields), None)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import queue
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
+from edge.config import SettingValue
 from edge.pacing import Deadline
 
 # The kernel may deliver a signal to any thread, and only when the main thread comes back to Python does its handler
 # run. So it waits in short pieces.
 _LONGEST_WAIT_S = 0.2
 
+MOST_COMMANDS = 8
+"""How many commands may wait. Each is a matter of milliseconds, or somebody asks for more than can be done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End everything in order. reason: a few words for the log."""
+    """End everything in order. reason: a few words for the log. again: to be started again by the service manager."""
 
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """Read the configuration again and change over to it, or leave everything as it is when it can't be used."""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,90 @@ class CameraEnded:
     name: str
 
 
-Request = Stop | Reload | CameraEnded
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the configuration again and change over to it, or leave everything as it is when it can't be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Say that orders are carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The newest picture of a camera; camera may be None where there is only one."""
+
+    camera: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let go of a camera, or of all with None; `paused` False: take it up again."""
+
+    camera: str | None
+    paused: bool
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Change keys of the configuration, all or none; None: back to what stands in it. keep: also after a restart."""
+
+    values: Mapping[str, SettingValue | None]
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """End in order, for the service manager to start it again."""
+
+
+Order = Reload | Ping | Snapshot | Pause | Set | Restart
+
+
+class Refusal(StrEnum):
+    """Why an order was not carried out."""
+
+    INVALID = "invalid"  # it asks for what can't be
+    FAILED = "failed"  # it was tried, and everything is as before
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """One frame as a JPEG."""
+
+    camera: str
+    seq: int
+    captured_ns: int
+    width_px: int
+    height_px: int
+    jpeg: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an order.
+
+    refusal, why: None and "" when it was carried out; else a reason, and a line for each thing that is wrong. result:
+    what there is to tell of it, values as JSON has them. still: a picture.
+    """
+
+    refusal: Refusal | None = None
+    why: str = ""
+    result: Mapping[str, object] = field(default_factory=dict)
+    still: Still | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An order, and who is told what became of it: `answer` is called once, by the main thread."""
+
+    order: Order
+    answer: Callable[[Answer], None]
+
+
+Request = Stop | Reload | Command | CameraEnded
 
 
 class Inbox:
@@ -46,13 +132,15 @@ class Inbox:
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._stop: Stop | None = None
         self._reload_waits = False
+        self._waiting = 0
+        self._count = threading.Lock()
 
     @property
     def stop_requested(self) -> bool:
         """Whether whatever is being done should be left undone."""
         return self._stop is not None
 
-    def post(self, request: Request) -> None:
+    def post(self, request: Stop | Reload | CameraEnded) -> None:
         """Ask for something. Safe in signal handlers and in every thread."""
         match request:
             case Stop():
@@ -62,6 +150,15 @@ class Inbox:
             case Reload():
                 self._reload_waits = True
         self._requests.put(request)
+
+    def ask(self, command: Command) -> bool:
+        """Have an order carried out. False, and nothing happens, when too many wait. Not for signal handlers."""
+        with self._count:
+            if self._waiting >= MOST_COMMANDS:
+                return False
+            self._waiting += 1
+        self._requests.put(command)
+        return True
 
     def next(self, timeout_s: float | None) -> Request | None:
         """Wait in the main thread for the oldest request; None when `timeout_s` is over without one.
@@ -79,5 +176,8 @@ class Inbox:
             else:
                 if isinstance(request, Reload):
                     self._reload_waits = False
+                if isinstance(request, Command):
+                    with self._count:
+                        self._waiting -= 1
                 return self._stop or request
         return self._stop

@@ -172,25 +172,25 @@ def _broker(config: Config) -> Finding:
         return Finding("broker", Verdict.OFF, "mqtt.url is empty: nothing is published")
     from edge.mqtt.session import Session
 
-    address = without_credentials(config.mqtt.url)
     try:
         session = Session(
             config.mqtt.url,
             client_id=f"edge-pose-{config.device}-doctor",
             version=config.mqtt.version,
             credentials=app.mqtt_credentials(config.mqtt),
-            will=None,
-            on_online=lambda: None,
+            session_expiry_s=0,
         )
     except (ConfigError, OSError):  # the configuration's findings have told it
         return Finding("broker", Verdict.OFF, "not tried: see config")
     deadline = Deadline(BROKER_TIMEOUT_S)
-    while not session.online and session.failures < 2 and deadline.left_s():  # twice: for both versions of MQTT
+    attempts = 2 * len(config.mqtt.url)  # for both versions of MQTT
+    while not session.online and session.failures < attempts and deadline.left_s():
         session.service()
         time.sleep(0.02)
     if session.online:
         session.close(None, 1.0)
-        return Finding("broker", Verdict.OK, f"{address} speaks MQTT {session.protocol}")
+        return Finding("broker", Verdict.OK, f"{session.address} speaks MQTT {session.protocol}")
+    address = ", ".join(map(without_credentials, config.mqtt.url))
     why = session.trouble or "no answer"
     return _failed("broker", f"{address}: {why}", "see mqtt.* and whether the broker runs")
 

@@ -2,7 +2,8 @@
 
     EdgePoseError
     ├── ConfigError         the operator edits the configuration        exit 78
-    ├── ReloadRefused       the operator: the configuration on disk; the one in force stays
+    ├── StateError          the operator: the state directory; the daemon goes on without what it can't keep
+    ├── OrderRefused        whoever gave the order; what was in force stays
     ├── BoardError          the operator installs what this board can run  exit 78
     ├── ModelError          the operator provides the model file        exit 69
     ├── CameraError
@@ -32,6 +33,7 @@ class ExitCode(IntEnum):
     NO_INPUT = 66
     UNAVAILABLE = 69
     SOFTWARE = 70
+    RESTART = 75
     CONFIG = 78
     INTERRUPTED = 130
 
@@ -69,8 +71,12 @@ class ConfigError(EdgePoseError):
         self.problems = tuple(problems)
 
 
-class ReloadRefused(EdgePoseError):
-    """The daemon did not change over to another configuration and goes on with the one it has."""
+class OrderRefused(EdgePoseError):
+    """The daemon did not do what it was told, be it to change over or to show a picture, and goes on as before."""
+
+
+class StateError(EdgePoseError):
+    """What has to survive a restart can't be read or written."""
 
 
 class BoardError(EdgePoseError):

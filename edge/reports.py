@@ -6,21 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edge.config import SettingValue
 from edge.stats import CameraCounts, DropCause
 from edge.vision.skeleton import Skeleton
-
-SettingValue = bool | int | float | str
-"""What a key has that is set while the daemon runs."""
-
-
-class CameraStatus(StrEnum):
-    """How a camera is. The values are those of MQTT and of the journal alike."""
-
-    RECONNECTING = "reconnecting"  # not open; tried again
-    ONLINE = "online"
-    STALLED = "stalled"  # open, and gives no frames
-    PAUSED = "paused"  # let go of on request
-    DISABLED = "disabled"  # no frames will come: its file is over, or it can't be used as configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +85,10 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. event_id: `<session>-<n>`, n from 1. reason: of a loss or an end. away_s: of a return."""
+    """Something that happened.
+
+    event_id: `<session>-<n>`, n from 1. reason: of a loss or an end. away_s: of a return.
+    """
 
     event_id: str
     kind: EventKind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,18 @@ class DropCause(StrEnum):
     ESTIMATOR_FAILED = "estimator_failed"  # the pose estimator broke, with this frame or before it
     SINK_FAILED = "sink_failed"  # the sink raised an error
     DISK_BUDGET = "disk_budget"  # the recordings have used up the space they may take
+    TOO_MANY = "too_many"  # more than anybody could mean: not even refused
     STOPPED = "stopped"  # the daemon ended before its turn came
+
+
+class CameraStatus(StrEnum):
+    """How a camera is. The values are those of MQTT."""
+
+    RECONNECTING = "reconnecting"  # not open; tried again
+    ONLINE = "online"
+    STALLED = "stalled"  # open, and gives no frames
+    PAUSED = "paused"  # let go of on request
+    DISABLED = "disabled"  # no frames will come: its file is over, or it can't be used as configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,7 @@ class Percentiles:
 class CameraCounts:
     """One camera's figures since the start; the times are of the last few hundred frames."""
 
+    status: CameraStatus
     captured: int
     estimated: int
     with_people: int
@@ -59,6 +72,7 @@ class CameraStats:
     _WINDOW = 512
 
     def __init__(self) -> None:
+        self.status = CameraStatus.RECONNECTING
         self._captured = 0
         self._estimated = 0
         self._with_people = 0
@@ -78,6 +92,7 @@ class CameraStats:
 
     def counts(self) -> CameraCounts:
         return CameraCounts(
+            status=self.status,
             captured=self._captured,
             estimated=self._estimated,
             with_people=self._with_people,
@@ -119,3 +134,21 @@ class Stats:
     def sends(self) -> dict[str, int]:
         with self._lock:
             return dict(self._sent)
+
+
+class FrameRates:
+    """Frames estimated a second, camera by camera, from one question to the next."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+        self._at_s, self._before = time.monotonic(), self._estimated()
+
+    def since_last(self) -> dict[str, float]:
+        at_s, estimated = time.monotonic(), self._estimated()
+        passed_s = max(at_s - self._at_s, 1e-3)
+        rates = {name: (frames - self._before.get(name, 0)) / passed_s for name, frames in estimated.items()}
+        self._at_s, self._before = at_s, estimated
+        return rates
+
+    def _estimated(self) -> dict[str, int]:
+        return {name: camera.counts().estimated for name, camera in self._stats.cameras.items()}

@@ -28,7 +28,7 @@ def test_the_exit_codes_are_those_that_unit_files_and_scripts_rely_on() -> None:
 def test_every_error_ends_the_process_with_its_documented_code() -> None:
     assert {kind.__name__: kind.exit_code.value for kind in subclasses(EdgePoseError)} == {
         "ConfigError": 78,
-        "ReloadRefused": 70,
+        "OrderRefused": 70,
         "BoardError": 78,
         "ModelError": 69,
         "CameraError": 66,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import typer
 
 from edge import preflight
 from edge.cli.options import ConfigFile, Quiet, Sets, reported_errors
-from edge.config import without_credentials
-from edge.config_layers import find_file, load
+from edge.config import masked
+from edge.config_layers import find_file
+from edge.settings import load_with_kept
 
 
 def check(
@@ -25,8 +27,11 @@ def check(
     """
     with reported_errors():
         file = find_file(config)
-        loaded = load(file, environment=os.environ, sets=sets or [])
+        written = load_with_kept(file, environment=os.environ, sets=sets or [])
+        loaded = written.loaded
         preflight.require(loaded)
+        for line in written.ignored:
+            print(f"edge-pose: {line}", file=sys.stderr)
         if quiet:
             return
         rows = [(key, _shown(value), origin) for key, value, origin in loaded.effective()]
@@ -44,5 +49,7 @@ def _shown(value: object) -> str:
             return str(value).lower()
         case int() | float():
             return str(value)
+        case tuple():
+            return f"[{', '.join(map(_shown, value))}]"
         case _:
-            return json.dumps(without_credentials(str(value)), ensure_ascii=False)
+            return json.dumps(masked(str(value)), ensure_ascii=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,17 +12,17 @@ import typer
 from edge import logs, preflight
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import ConfigFile, Sets, end_at_once_on_signals, leave, reported_errors, requests_from_signals
-from edge.config import Config
 from edge.config_layers import LoadedConfig, find_file, load
-from edge.control import Inbox, Reload, Stop
+from edge.control import Command, Inbox, Reload, Stop
 from edge.device.systemd import ServiceManager
-from edge.errors import ConfigError, ExitCode, ModelError, ReloadRefused
-from edge.estimators.models.store import Model, ModelStore
+from edge.errors import ExitCode
 from edge.pacing import Deadline
+from edge.settings import Settings, load_with_kept, state_directory
 from edge.stats import Stats
 
 if TYPE_CHECKING:
     from edge.app import App  # imports OpenCV, which a wrong configuration need not wait for
+    from edge.reconciler import Reconciler
 
 log = logging.getLogger("edge.run")
 
@@ -41,39 +40,48 @@ def run(
     """Capture, estimate, publish and log, until SIGTERM, SIGINT or the end of every file. SIGHUP reads the
     configuration again.
 
-    Exit codes: 0 clean end, 66 a camera can't be used, 69 the model can't be had, 70 the estimator failed, 78 the
-    configuration is wrong, 130 a second SIGINT or SIGTERM cut the end short.
+    Exit codes: 0 clean end, 66 a camera can't be used, 69 the model can't be had, 70 the estimator failed, 75 a restart
+    was asked for, 78 the configuration is wrong, 130 a second SIGINT or SIGTERM cut the end short.
     """
-
-    def read() -> LoadedConfig:
-        loaded = load(find_file(config), environment=os.environ, sets=sets or [])
-        preflight.require(loaded)
-        return loaded
-
     end_at_once_on_signals()
     with reported_errors():
-        loaded = read()
+        written = load_with_kept(find_file(config), environment=os.environ, sets=sets or [])
+        preflight.require(written.loaded)
+        settled = written.loaded.config
         logs.divert_native_output()
-        logs.setup(loaded.config.log_level)
-        model = ensure_model(loaded.config)
+        logs.setup(settled.log_level)
+        for line in written.ignored:
+            log.warning("%s", line)
+        model = ensure_model(settled)
         inbox = Inbox()
         requests_from_signals(inbox)
         from edge.app import App
+        from edge.reconciler import Reconciler
 
-        app = App(loaded.config, model, inbox)
+        def read(settings: Settings) -> LoadedConfig:
+            loaded = load(find_file(config), environment=os.environ, sets=sets or [], settings=settings.in_force)
+            preflight.require(loaded)
+            return loaded
+
+        state_dir = state_directory(settled, os.environ)
+        app = App(settled, model, inbox, settings=written.settings, state_dir=state_dir)
         fields = {"EDGE_POSE_SESSION": app.session}
         log.info("session %s of device %s begins", app.session, app.config.device, extra=fields)
         _tell_where_it_goes(app)
-        service = _Service(app, read, ServiceManager(os.environ))
+        service = _Service(app, ServiceManager(os.environ))
+        reconciler = Reconciler(app, read, written.file, inbox, service.tell_progress)
+        code = ExitCode.OK
         try:
-            log.info("stopping: %s", service.run(seconds))
+            stop = service.run(reconciler, seconds)
+            log.info("stopping: %s", stop.reason)
+            code = ExitCode.RESTART if stop.again else ExitCode.OK
         finally:
             try:
                 app.daemon.stop()
             finally:
                 for line in summary(app.stats, seconds=None):
                     log.info("%s", line)
-    leave(ExitCode.OK)
+    leave(code)
 
 
 def _tell_where_it_goes(app: App) -> None:
@@ -86,38 +94,37 @@ def _tell_where_it_goes(app: App) -> None:
 class _Service:
     """The main thread's work while the others capture and infer: requests, signs of life, a line a minute."""
 
-    def __init__(self, app: App, read: Callable[[], LoadedConfig], manager: ServiceManager) -> None:
+    def __init__(self, app: App, manager: ServiceManager) -> None:
         self._app = app
-        self._read = read
         self._manager = manager
         self._hung = logs.FaultLog(log, logging.ERROR)
         self._ready = False
-        self._reload_asked = False
 
-    def run(self, seconds: float | None) -> str:
+    def run(self, reconciler: Reconciler, seconds: float | None) -> Stop:
         """From start until somebody asks for the end or `seconds` are over; why it ends."""
         self._app.daemon.start()
         end = None if seconds is None else Deadline(seconds)
         figures = _Figures(self._app.stats)
+        early: list[Command | Reload] = []
         while True:
             turn_s = _TURN_S if self._ready else _TURN_BEFORE_READY_S
             match self._app.daemon.wait(turn_s if end is None else min(turn_s, end.left_s())):
-                case Stop(reason):
+                case Stop() as stop:
                     self._manager.stopping()
-                    return reason
-                case Reload():
-                    self._reload_asked = True
-            if self._reload_asked and self._ready:  # what is not up yet can't be exchanged
-                self._reload_asked = False
-                self._reload()
+                    return stop
+                case Command() | Reload() as asked:
+                    early.append(asked)
+            while early and self._ready:  # what is not up yet can't be exchanged
+                self._serve(early.pop(0), reconciler)
             if end is not None and not end.left_s():
                 self._manager.stopping()
-                return f"{seconds:g} s are over"
-            self._tell_progress()
+                return Stop(f"{seconds:g} s are over")
+            self.tell_progress()
             for line in figures.due():
                 log.info("%s", line)
 
-    def _tell_progress(self) -> None:
+    def tell_progress(self) -> None:
+        """To the service manager, as long as everything gets on."""
         if not self._ready and self._app.daemon.ready:
             self._ready = True
             self._manager.ready(self._status())
@@ -130,32 +137,25 @@ class _Service:
     def _status(self) -> str:
         return f"device {self._app.config.device}, cameras {', '.join(self._app.config.camera)}"
 
-    def _reload(self) -> None:
-        self._manager.reloading()
+    def _serve(self, asked: Command | Reload, reconciler: Reconciler) -> None:
+        order = asked.order if isinstance(asked, Command) else asked
+        what = type(order).__name__.lower()
         recording = self._app.recording
-        try:
-            loaded = self._read()
-            exchanged = self._app.reload(loaded.config, _model_at_hand(loaded.config), self._tell_progress)
-        except (ConfigError, ModelError, ReloadRefused) as error:
-            problems = str(error).splitlines()
-        else:
-            problems = []
-            logs.set_level(loaded.config.log_level)
-            log.info("reloaded: %s", ", ".join(exchanged) or "nothing that was read has changed")
-            if self._app.recording != recording:
-                _tell_where_it_goes(self._app)
-        for problem in problems:
-            log.error("not reloaded, the configuration in force stays: %s", problem)
-        self._manager.ready(f"not reloaded: {problems[0]}" if problems else self._status())
-
-
-def _model_at_hand(config: Config) -> Model:
-    """To fetch one now would leave the daemon without a sign of life for too long. Raises ModelError."""
-    name = config.pose.model
-    model = ModelStore(config.pose.model_dir).find(name)
-    if model is None:
-        raise ModelError(f"model {name} is not here yet; first 'edge-pose models fetch {name}'")
-    return model
+        if isinstance(order, Reload):
+            self._manager.reloading()
+        answer = reconciler.carry_out(order)
+        if isinstance(asked, Command):
+            asked.answer(answer)
+        exchanged = answer.result.get("exchanged")
+        did, didnt = ("reloaded", "not reloaded") if isinstance(order, Reload) else (what, f"{what} refused")
+        if answer.refusal is None and isinstance(exchanged, list):
+            log.info("%s: %s", did, ", ".join(exchanged) or "nothing that was read has changed")
+        for problem in answer.why.splitlines():
+            log.error("%s, the configuration in force stays: %s", didnt, problem)
+        if self._app.recording != recording:
+            _tell_where_it_goes(self._app)
+        if isinstance(order, Reload):
+            self._manager.ready(f"not reloaded: {answer.why.splitlines()[0]}" if answer.why else self._status())
 
 
 class _Figures:

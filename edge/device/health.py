@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import time
 from pathlib import Path
+
+from edge.device import clock
+from edge.reports import MachineReport
 
 
 def memory_available_mb(proc: Path = Path("/proc")) -> float | None:
@@ -47,3 +52,32 @@ def throttled(sys: Path = Path("/sys")) -> bool | None:
     except (OSError, ValueError):
         return None
     return bits & 0xF != 0
+
+
+class MachineWatch:
+    """Reports from time to time. disk: the directory whose disk matters, None for none."""
+
+    def __init__(self, disk: Path | None) -> None:
+        self._disk = disk
+        self._cpu_s, self._at_s = time.process_time(), time.monotonic()
+
+    def report(self) -> MachineReport:
+        cpu_s, at_s = time.process_time(), time.monotonic()
+        passed_s = max(at_s - self._at_s, 1e-3)
+        cpu_percent = 100 * (cpu_s - self._cpu_s) / passed_s
+        self._cpu_s, self._at_s = cpu_s, at_s
+        return MachineReport(
+            cpu_percent=cpu_percent,
+            memory_mb=memory_resident_mb(),
+            memory_available_mb=memory_available_mb(),
+            disk_free_mb=None if self._disk is None else free_mb(self._disk),
+            temperature_celsius=temperature_celsius(),
+            throttled=throttled(),
+            clock_synchronised=clock.synchronised(),
+        )
+
+
+def memory_resident_mb(proc: Path = Path("/proc")) -> float:
+    """Megabytes of memory that this process occupies: proc_pid_statm(5), second field."""
+    pages = int((proc / "self" / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

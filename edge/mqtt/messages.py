@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import UNSET, UnsetType
@@ -112,14 +113,14 @@ def health(report: HealthReport, *, events_waiting: int, events_lost: int) -> v1
 
 
 def event(happened: Event) -> v1.Event:
-    where = {"id": happened.event_id, "t_us": happened.at_ns // 1000, "camera": happened.camera}
+    number, t_us, camera = happened.event_id, happened.at_ns // 1000, happened.camera
     match happened.kind:
         case EventKind.CAMERA_LOST:
-            return v1.CameraLost(**where, reason=happened.reason)
+            return v1.CameraLost(id=number, t_us=t_us, camera=camera, reason=happened.reason)
         case EventKind.CAMERA_BACK:
-            return v1.CameraBack(**where, away_s=round(happened.away_s, 3))
+            return v1.CameraBack(id=number, t_us=t_us, camera=camera, away_s=round(happened.away_s, 3))
         case EventKind.CAMERA_ENDED:
-            return v1.CameraEnded(**where, reason=happened.reason)
+            return v1.CameraEnded(id=number, t_us=t_us, camera=camera, reason=happened.reason)
 
 
 def _landmarks_of(person: Person) -> v1.PersonLandmarks:
@@ -138,11 +139,10 @@ def _image_table(person: Person) -> Float32Array:
     return table.astype("<f4", copy=False)
 
 
-def _rows(table: Float32Array) -> list[tuple[float, ...]]:
+def _rows(table: Float32Array) -> Any:
     # As doubles, so that what is rounded to four decimals is also written with four. The encoder takes lists for
     # tuples, and to make tuples of them would cost more than all the rest.
-    rows: list[tuple[float, ...]] = table.astype(np.float64).round(4).tolist()
-    return rows
+    return table.astype(np.float64).round(4).tolist()
 
 
 def _summary_of(person: Person) -> v1.PersonSummary:

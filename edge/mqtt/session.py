@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import select
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt import MQTTException
+from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -29,29 +32,52 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 20
+UNACKNOWLEDGED_MOST = 64
+"""So many messages with QoS 1 are kept until the broker has acknowledged them; more are not taken."""
 
 _STABLE_S = 10.0
 
 _GREETING_TO_END_S = 0.5
 
+_TURNS = 32
+_TOLD_MOST = 100
+
 Version = Literal["auto", "5", "3.1.1"]
 
 _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
-_UNSUPPORTED_VERSION = 132  # MQTT 5, table 2-6; paho gives the same number for 3.1.1's return code 1
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+# Reasons of MQTT 5, table 2-6; paho translates those of 3.1.1.
+_UNSPECIFIED = 128
+_UNSUPPORTED_VERSION = 132
+_WRONG_LOGIN = (134, 135)
+_TAKEN_OVER = 142
+
+_USER_PROPERTY = ("v", "1")
+"""On every message: the version of the layout, edge.mqtt.wire.v1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How this device shows who it is, and how it knows the broker."""
+    """How this device shows who it is, and how it knows the broker.
+
+    cert_file, key_file: its certificate and the key to it, PEM; without key_file the key is in cert_file too.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something to publish. expiry_s: a broker drops it undelivered after so long (MQTT 5 only)."""
+    """Something to publish.
+
+    expiry_s, content_type, properties (user properties) and correlation are for MQTT 5, and left out with 3.1.1.
+    expiry_s: a broker drops it undelivered after so long.
+    """
 
     topic: str
     payload: bytes
@@ -59,6 +85,25 @@ class Message:
     retain: bool = False
     expiry_s: int | None = None
     content_type: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came in. With MQTT 3.1.1 there is nothing behind `retain`.
+
+    response_topic: where the sender wants the answer; empty when there is none, or none that can be published to.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    correlation: bytes | None = None
+    response_topic: str = ""
+    content_type: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
 
 
 class Delivery(Enum):
@@ -67,63 +112,113 @@ class Delivery(Enum):
     TAKEN = auto()  # on its way
     DISCONNECTED = auto()  # there is no connection
     SLOW = auto()  # the broker does not read what it already has
+    TOO_LARGE = auto()  # the broker would end the connection over it
 
 
 class _Phase(Enum):
     WAITING = auto()  # until the next attempt
-    CONNECTING = auto()  # a helper thread resolves, connects and does the TLS handshake
+    CONNECTING = auto()  # a helper thread resolves, connects and does the TLS and websocket handshakes
     GREETING = auto()  # CONNECT is sent, CONNACK is awaited
     ONLINE = auto()
+
+
+class _Address:
+    """One of the broker's addresses, and what is known about it."""
+
+    def __init__(self, url: str, candidates: list[MQTTProtocolVersion]) -> None:
+        parts = urlsplit(url)
+        self.host = parts.hostname or ""
+        self.port = parts.port or _PORTS[parts.scheme]
+        self.tls = parts.scheme in ("mqtts", "wss")
+        self.websocket = parts.scheme in ("ws", "wss")
+        self.path = (parts.path or "/mqtt") + (f"?{parts.query}" if parts.query else "")
+        self.candidates = candidates  # the one to speak comes first
+        self.known_version = False
+        self.both_tried = False  # in this round
+        self.faults = FaultLog(log)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def version_5(self) -> bool:
+        return self.candidates[0] is MQTTProtocolVersion.MQTTv5
+
+    @property
+    def protocol(self) -> str:
+        return "5" if self.version_5 else "3.1.1"
 
 
 class Session:
     """One client of one broker, driven by its caller: whoever owns it calls `service` several times a second.
 
-    It speaks MQTT 5, and 3.1.1 with a broker that has no 5. Nothing is queued: a message finds a connection that
-    takes it, or its sender is told at once. Not thread-safe; only the connecting itself runs on a thread of its own,
-    since name resolution and TLS can't be done without blocking.
+    It speaks MQTT 5, and 3.1.1 with a broker that has no 5. Nothing is kept for later: a message finds a connection
+    that takes it, or its sender is told at once. With MQTT 5 the broker keeps the session of a connection that was
+    lost, so that a short interruption costs no command and announces nothing. Not thread-safe; only the connecting
+    itself runs on a thread of its own, since name resolution and TLS can't be done without blocking.
     """
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         *,
         client_id: str,
         version: Version,
         credentials: Credentials,
-        will: Message | None,
-        on_online: Callable[[], None],
+        will: Message | None = None,
+        on_online: Callable[[], None] = lambda: None,
+        on_message: Callable[[Received], None] = lambda received: None,
+        session_expiry_s: int = 60,
+        will_delay_s: int = 5,
+        receive_maximum: int = 16,
+        max_packet_bytes: int | None = 262_144,
     ) -> None:
-        """url: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]. version: "auto" is 5, or 3.1.1 with a broker that does not
-        answer 5. will: what the broker says when this client vanishes; None: nothing. on_online: called after each
-        connect, from `service`.
+        """urls: mqtt://HOST[:PORT], mqtts://..., ws://HOST[:PORT][/PATH], wss://...; all of the same broker, or of
+        brokers that stand in for each other, tried in this order. version: "auto" is 5, or 3.1.1 with a broker that
+        does not answer 5.
 
-        Raises ConfigError when the CA file can't be used.
+        will: what the broker says when this client has vanished for will_delay_s. None: nothing. on_online: called
+        after each connect; on_message: for each message; both from `service`. session_expiry_s: so long the broker
+        keeps subscriptions, and commands that arrive meanwhile, after a connection was lost. receive_maximum: messages
+        that it may send unacknowledged. max_packet_bytes: the longest that is accepted; None: any.
+
+        Raises ConfigError when the CA file or the client's certificate can't be used.
         """
-        parts = urlsplit(url)
-        self._host = parts.hostname or ""
-        self._port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
-        self._tls = _tls_context(credentials.ca_file) if parts.scheme == "mqtts" else None
+        versions = [_PROTOCOLS[version]] if version in _PROTOCOLS else list(_PROTOCOLS.values())
+        self._addresses = [_Address(url, versions.copy()) for url in urls]
+        self._at = 0  # in use, or next to be tried
+        self._tls = _tls_context(credentials) if any(address.tls for address in self._addresses) else None
         self._client_id = client_id
         self._credentials = credentials
         self._will = will
         self._on_online = on_online
-        self._candidates = [_PROTOCOLS[version]] if version in _PROTOCOLS else list(_PROTOCOLS.values())
+        self._on_message = on_message
+        self._session_expiry_s = session_expiry_s
+        self._will_delay_s = will_delay_s
+        self._receive_maximum = receive_maximum
+        self._max_packet_bytes = max_packet_bytes
         self._backoff = Backoff(first_s=0.5, most_s=30.0)
-        self._faults = FaultLog(log)
         self._phase = _Phase.WAITING
         self._next_attempt_s = 0.0
         self._greeting_until_s = 0.0
         self._connector: threading.Thread | None = None
         self._connect_error = ""
         self._client = self._new_client()
-        self._unacknowledged: set[int] = set()
+        self._known_here = False  # a broker has accepted this object before
         self._greeted = False
-        self._known_version = False
         self._online_s = 0.0
         self._trouble = ""
         self._failures = 0
         self._closed = False
+        self._told: set[str] = set()
+        # Of this connection.
+        self._waiting = deque[tuple[Message, Callable[[], None] | None]]()  # until fewer are unacknowledged
+        self._unacknowledged: dict[int, tuple[str, Callable[[], None] | None]] = {}  # by packet id: topic, callback
+        self._unacknowledged_most = UNACKNOWLEDGED_MOST  # at once: what the broker says, if it is less
+        self._broker_max_bytes: int | None = None
+        self._delivered = deque[Callable[[], None]]()
+        self._inbox = deque[paho.MQTTMessage]()
+        self._subscribing: dict[int, str] = {}
 
     @property
     def online(self) -> bool:
@@ -131,7 +226,7 @@ class Session:
 
     @property
     def failures(self) -> int:
-        """How often connecting has failed, or the connection was lost."""
+        """How often connecting to an address has failed, or the connection was lost."""
         return self._failures
 
     @property
@@ -142,11 +237,16 @@ class Session:
     @property
     def protocol(self) -> str:
         """The version in use, or next to be tried: 5 or 3.1.1."""
-        return "5" if self._version_5 else "3.1.1"
+        return self._address.protocol
 
     @property
-    def _version_5(self) -> bool:
-        return self._candidates[0] is MQTTProtocolVersion.MQTTv5
+    def address(self) -> str:
+        """HOST:PORT of the broker in use, or next to be tried."""
+        return str(self._address)
+
+    @property
+    def _address(self) -> _Address:
+        return self._addresses[self._at]
 
     def service(self) -> None:
         """Do what the connection needs now: connect, read, write, ping. Takes no longer than a system call."""
@@ -171,71 +271,108 @@ class Session:
             self._greeted = False
             self._on_online()
 
-    def publish(self, message: Message) -> Delivery:
-        """Hand a message to the connection."""
+    def subscribe(self, topic_filter: str, qos: int) -> None:
+        """To be called from `on_online`: each connection needs it again. A broker that refuses is one WARNING."""
+        if self._phase is not _Phase.ONLINE:
+            return
+        result, mid = self._client.subscribe(topic_filter, qos)
+        if result == MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None:
+            self._subscribing[mid] = topic_filter
+
+    def publish(self, message: Message, on_delivered: Callable[[], None] | None = None) -> Delivery:
+        """Hand a message to the connection.
+
+        on_delivered: called once, from `service` or `close`, when the broker has acknowledged a message with QoS 1.
+        Never after the connection is lost: its owner publishes it again when `on_online` is called. Nor when the
+        broker refuses the message, which is one ERROR a topic.
+        """
         if self._phase is not _Phase.ONLINE:
             return Delivery.DISCONNECTED
-        if not message.qos and self._client.want_write():
+        if self._broker_max_bytes is not None and _packet_bytes(message) > self._broker_max_bytes:
+            return Delivery.TOO_LARGE
+        if message.qos:
+            if len(self._unacknowledged) + len(self._waiting) >= UNACKNOWLEDGED_MOST:
+                return Delivery.SLOW
+            self._hand_in(message, on_delivered)
+            return Delivery.TAKEN if self.online else Delivery.DISCONNECTED
+        if self._client.want_write():
             # What was published before is still here: the socket's buffer is full.
             return Delivery.SLOW
-        sent = self._client.publish(
-            message.topic,
-            message.payload,
-            qos=message.qos,
-            retain=message.retain,
-            properties=_publish_properties(message.expiry_s, message.content_type) if self._version_5 else None,
-        )
-        if sent.rc not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_AGAIN):
-            return Delivery.DISCONNECTED
-        if message.qos:
-            self._unacknowledged.add(sent.mid)
-        return Delivery.TAKEN
+        return Delivery.TAKEN if _taken(self._send(message).rc) else Delivery.DISCONNECTED
 
     def close(self, last: Message | None, timeout_s: float) -> None:
         """Publish `last`, see it acknowledged if the broker is quick enough, and say goodbye."""
         deadline = Deadline(timeout_s)
         # Half a connection can't be left in order: the broker would take its end for a failure, and announce the will.
         self._on_online = lambda: None
+        self._on_message = lambda received: None
         patience = Deadline(min(timeout_s, _GREETING_TO_END_S))
         while self._phase in (_Phase.CONNECTING, _Phase.GREETING) and patience.left_s():
             self.service()
             time.sleep(0.01)
         if self._phase is _Phase.ONLINE:
-            if last is not None:
-                self.publish(last)
-            while self._phase is _Phase.ONLINE and self._unacknowledged and deadline.left_s():
+            if last is not None and last.qos:
+                self._hand_in(last, None)
+            elif last is not None:
+                self._send(last)
+            while self._phase is _Phase.ONLINE and (self._unacknowledged or self._waiting) and deadline.left_s():
                 self._exchange(wait_s=min(0.05, deadline.left_s()))
-            if self._unacknowledged:
-                log.warning("the broker did not acknowledge the last message within %.1f s", timeout_s)
+            if self._unacknowledged or self._waiting:
+                log.warning("broker %s did not acknowledge the last message within %.1f s", self.address, timeout_s)
         self._closed = True
-        _leave(self._client)  # also before it is accepted: it would go on under this client's name
+        self._client.leave()  # also before it is accepted: it would go on under this client's name
+        self._forget_connection()
         self._phase = _Phase.WAITING
         self._next_attempt_s = float("inf")
 
-    def _new_client(self) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._candidates[0])
+    def _new_client(self) -> _Client:
+        address = self._address
+        client = _Client(
+            self._client_id, address.candidates[0], websocket=address.websocket, max_packet_bytes=self._max_packet_bytes
+        )
         client.connect_timeout = CONNECT_TIMEOUT_S
         if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+            properties = None
+            if address.version_5:
+                properties = _properties(PacketTypes.WILLMESSAGE, self._will)
+                properties.WillDelayInterval = self._will_delay_s
+            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain, properties)
         if self._credentials.username:
             client.username_pw_set(self._credentials.username, self._credentials.password or None)
-        if self._tls is not None:
+        if address.tls:
             client.tls_set_context(self._tls)
+        if address.websocket:
+            client.ws_set_options(path=address.path)
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
-        client.on_publish = self._acknowledged
+        client.on_acknowledged = self._acknowledged
+        client.on_subscribe = self._subscribed
+        client.on_message = self._received
+        client.on_unreadable = self._unreadable
         return client
 
     def _start_connecting(self) -> None:
+        # A new one each time: nothing that paho holds of an earlier connection can get into this one.
         client = self._client = self._new_client()
-        self._unacknowledged.clear()
+        address = self._address
+        self._forget_connection()
         self._connect_error = ""
+        options: dict[str, Any] = {}
+        if address.version_5:
+            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has no types there
+            properties.SessionExpiryInterval = self._session_expiry_s
+            properties.ReceiveMaximum = self._receive_maximum
+            if self._max_packet_bytes is not None:
+                properties.MaximumPacketSize = self._max_packet_bytes
+            # The first one begins a new session: this object knows nothing of what an earlier process left behind, and
+            # a command that brought it down must not come again. See docs/decisions/0014.
+            options = {"clean_start": not self._known_here, "properties": properties}
 
         def connect() -> None:
             try:
-                client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
+                client.connect(address.host, address.port, keepalive=KEEPALIVE_S, **options)
                 if self._closed:
-                    _leave(client)
+                    client.leave()
             except Exception as error:  # noqa: BLE001 - whatever goes wrong here is why there is no connection
                 # Only its text: its traceback would keep the socket open.
                 self._connect_error = _why_not_connected(error)
@@ -245,112 +382,424 @@ class Session:
         self._connector.start()
 
     def _exchange(self, wait_s: float = 0.0) -> None:
-        """Read and write what the socket has and takes right now."""
+        """Read and write what the socket has and takes right now, though no more than so many packets."""
+        client, phase = self._client, self._phase
+        for turn in range(_TURNS):
+            try:
+                busy = client.turn(0.0 if turn else wait_s)
+            except Exception as error:  # noqa: BLE001 - the other end may send anything, and paho hasn't thought of all
+                if self._phase is not _Phase.WAITING:
+                    self._lost(_why_broken(error))
+                return
+            if not busy or self._phase is not _Phase.ONLINE:
+                break
+            self._hand_out()
+            if phase is _Phase.GREETING:
+                return  # `on_online` comes first
+        if self._client is client and self._phase is phase:
+            client.loop_misc()
+
+    def _hand_out(self) -> None:
+        """Call the owner's callbacks, acknowledge, send what waited for an acknowledgement.
+
+        Not from paho's callbacks: paho writes nothing from within them, so that all that is published there would wait.
+        """
         client = self._client
-        socket = client.socket()
-        if socket is None:
-            self._lost("the connection is closed")
-            return
-        pending = isinstance(socket, ssl.SSLSocket) and socket.pending() > 0
-        wants_write = [socket] if client.want_write() else []
-        readable, writable, _ = select.select([socket], wants_write, [], 0.0 if pending else wait_s)
-        if readable or pending:
-            client.loop_read()
-        if writable:
-            client.loop_write()
-        client.loop_misc()
+        while self._delivered and self._phase is _Phase.ONLINE:
+            self._call(self._delivered.popleft())
+        while self._inbox and self._phase is _Phase.ONLINE:
+            message = self._inbox.popleft()
+            if (received := _received(message)) is not None:
+                self._call(lambda received=received: self._on_message(received))  # type: ignore[misc]
+            if message.qos and self._phase is _Phase.ONLINE:
+                client.ack(message.mid, message.qos)
+        self._send_waiting()
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            if self._is_news(f"callback {type(error).__name__}"):
+                log.exception("handling a message from broker %s failed; the connection stays", self.address)
+
+    def _hand_in(self, message: Message, on_delivered: Callable[[], None] | None) -> None:
+        self._waiting.append((message, on_delivered))
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        while self._waiting and len(self._unacknowledged) < self._unacknowledged_most and self.online:
+            message, on_delivered = self._waiting[0]
+            sent = self._send(message)
+            if sent.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+                continue  # the packet id, of 65535, belongs to an unacknowledged message: the next one is free
+            if not _taken(sent.rc):
+                return
+            self._waiting.popleft()
+            self._unacknowledged[sent.mid] = (message.topic, on_delivered)
+
+    def _send(self, message: Message) -> paho.MQTTMessageInfo:
+        properties = _publish_properties(message) if self._address.version_5 else None
+        return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
 
     def _connected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        address = self._address
         if not reason.is_failure:
             self._phase = _Phase.ONLINE
-            self._faults.worked("broker %s:%d is back", self._host, self._port)
-            log.info("connected to broker %s:%d with MQTT %s", self._host, self._port, self.protocol)
+            address.faults.worked("broker %s is back", address)
+            log.info("connected to broker %s with MQTT %s", address, address.protocol)
+            # paho knows neither of these limits of the broker's; exceeding one ends the connection.
+            self._unacknowledged_most = min(UNACKNOWLEDGED_MOST, getattr(properties, "ReceiveMaximum", 65535))
+            self._broker_max_bytes = getattr(properties, "MaximumPacketSize", None)
             self._greeted = True  # paho writes nothing from within its callbacks, so `service` goes on
-            self._known_version = self._known_version or self._version_5
+            self._known_here = True
+            address.known_version = address.known_version or address.version_5
             self._online_s = time.monotonic()
         elif reason.value == _UNSUPPORTED_VERSION:
-            self._known_version = True
-            self._lost(f"the broker does not speak MQTT {self.protocol}", other_version=True)
+            address.known_version = True
+            self._lost(f"the broker does not speak MQTT {address.protocol}", other_version=True, at_once=True)
         else:
-            self._lost(f"the broker refuses this client: {reason}; see mqtt.username and mqtt.password_file")
+            hint = "; see mqtt.username and mqtt.password_file" if reason.value in _WRONG_LOGIN else ""
+            self._lost(f"the broker refuses this client: {reason}{hint}")
 
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        address = self._address
+        why = self._client.trouble or ("the other end closed it" if reason.value == _UNSPECIFIED else str(reason))
         if self._phase is _Phase.ONLINE:
-            self._lost(f"connection lost ({reason})", other_version=not (self._known_version or self._version_5))
+            if reason.value == _TAKEN_OVER:
+                why += f": another client is named {self._client_id} too; see device"
+            self._lost(f"connection lost ({why})", other_version=not (address.known_version or address.version_5))
         elif self._phase is _Phase.GREETING:
-            hint = "" if self._tls else "; a broker with TLS wants mqtts:// in mqtt.url"
-            self._lost_unheard(f"connection closed before it was accepted ({reason}){hint}")
+            hint = ""
+            if not address.tls:
+                hint = f"; a broker with TLS wants {'wss' if address.websocket else 'mqtts'}:// in mqtt.url"
+            elif self._credentials.cert_file is None and "mqtt." not in why:
+                hint = "; it may want a client certificate, see mqtt.cert_file"
+            self._lost_unheard(f"connection closed before it was accepted ({why}){hint}")
 
-    def _acknowledged(
-        self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
+    def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
+        topic, on_delivered = self._unacknowledged.pop(mid, ("", None))
+        if reason.is_failure:
+            if self._is_news(f"publish {topic}"):
+                log.error(
+                    "broker %s refuses a message on %s: %s; see its access control list", self.address, topic, reason
+                )
+        elif on_delivered is not None:
+            self._delivered.append(on_delivered)
+
+    def _subscribed(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
     ) -> None:
-        if mid in self._unacknowledged:
-            self._unacknowledged.discard(mid)
-            if reason.is_failure:
-                log.error("the broker refuses a message: %s; see its access control list", reason)
+        topic_filter = self._subscribing.pop(mid, "")
+        for reason in reasons:
+            if reason.is_failure and self._is_news(f"subscribe {topic_filter}"):
+                log.warning(
+                    "broker %s refuses the subscription to %s: %s; see its access control list",
+                    self.address,
+                    topic_filter,
+                    reason,
+                )
+
+    def _received(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        self._inbox.append(message)
+
+    def _unreadable(self, why: str) -> None:
+        if self._is_news("unreadable"):
+            log.warning("broker %s: a message that can't be read is skipped (%s)", self.address, why)
+
+    def _is_news(self, what: str) -> bool:
+        """Whether this is said for the first time. Topics may be anybody's choice: after so many it is enough."""
+        if what in self._told or len(self._told) >= _TOLD_MOST:
+            return False
+        self._told.add(what)
+        return True
 
     def _lost_unheard(self, why: str) -> None:
         # Some brokers without MQTT 5 say so, others choke on the packet and say nothing. As long as this broker has
         # not accepted either version, they take turns.
-        self._lost(why, other_version=not self._known_version)
+        self._lost(why, other_version=not self._address.known_version)
 
-    def _lost(self, why: str, *, other_version: bool = False) -> None:
-        if self._phase is _Phase.ONLINE and time.monotonic() - self._online_s > _STABLE_S:
+    def _lost(self, why: str, *, other_version: bool = False, at_once: bool = False) -> None:
+        """other_version: the next attempt at this address speaks the other one. at_once: it comes before any else."""
+        address, was_online = self._address, self._phase is _Phase.ONLINE
+        if was_online and time.monotonic() - self._online_s > _STABLE_S:
             self._backoff.reset()  # not on connecting: two devices of one name would throw each other out without end
         if other_version:
-            self._candidates.reverse()
-        wait_s = self._backoff.next_s()
-        self._trouble = why
+            address.candidates.reverse()
+        wait_s = 0.0
+        if at_once and len(address.candidates) > 1 and not address.both_tried:
+            address.both_tried = True
+            then = f"trying {address.protocol}"
+        elif was_online or self._at + 1 == len(self._addresses):
+            wait_s = self._backoff.next_s()
+            self._at = 0
+            for each in self._addresses:
+                each.both_tried = False
+            then = f"next try in {wait_s:.1f} s"
+        else:
+            self._at += 1
+            then = f"trying {self._address}"
+        self._trouble = why if len(self._addresses) == 1 else f"{address}: {why}"
         self._failures += 1
         self._phase = _Phase.WAITING
         self._next_attempt_s = time.monotonic() + wait_s
-        self._unacknowledged.clear()
-        self._faults.failed("broker %s:%d: %s; next try in %.1f s", self._host, self._port, why, wait_s)
+        self._forget_connection()
+        address.faults.failed("broker %s: %s; %s", address, why, then)
         if (socket := self._client.socket()) is not None:
             socket.close()
 
-
-def _leave(client: paho.Client) -> None:
-    """Say goodbye, so that the broker does not announce the will, and let go of the connection."""
-    client.on_disconnect = None
-    client.disconnect()
-    if (socket := client.socket()) is not None:
-        socket.close()
+    def _forget_connection(self) -> None:
+        self._greeted = False
+        for held in (self._waiting, self._unacknowledged, self._delivered, self._inbox, self._subscribing):
+            held.clear()
 
 
-@functools.cache  # a handful of combinations, one for each message
-def _publish_properties(expiry_s: int | None, content_type: str) -> Properties:
-    properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho has no types there
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    if content_type:
-        properties.ContentType = content_type
-        properties.UserProperty = ("v", "1")
-    return properties  # type: ignore[no-any-return] # paho's Properties sets its attributes dynamically
+class _Client(paho.Client):
+    """paho's client, without what it does not survive. What is overridden here is private to it: paho 2.1 to 2.2."""
+
+    def __init__(
+        self, client_id: str, protocol: MQTTProtocolVersion, *, websocket: bool, max_packet_bytes: int | None
+    ) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=protocol,
+            transport="websockets" if websocket else "tcp",
+            reconnect_on_failure=False,  # it would connect to a broker without 3.1.1 again, with 3.1, from loop_read
+            manual_ack=True,
+        )
+        self.max_inflight_messages = UNACKNOWLEDGED_MOST  # beyond it paho would hold back on its own
+        self.trouble = ""
+        """Why reading or writing failed, in words; paho itself keeps only that it did."""
+        self.on_unreadable: Callable[[str], None] = lambda why: None
+        self.on_acknowledged: Callable[[int, ReasonCode], None] = lambda mid, reason: None
+        self._max_packet_bytes = max_packet_bytes
+        self._version_5 = protocol is MQTTProtocolVersion.MQTTv5
+
+    def leave(self) -> None:
+        """Say goodbye, so that the broker does not announce the will, and let go of the connection."""
+        self.on_disconnect = None
+        goodbye: Any = None
+        if self._version_5:
+            goodbye = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call] # paho has no types there
+            goodbye.SessionExpiryInterval = 0  # nobody comes back for what the broker would keep
+        self.disconnect(properties=goodbye)
+        if (socket := self.socket()) is not None:
+            socket.close()
+
+    def turn(self, wait_s: float) -> bool:
+        """Read and write what the socket has and takes within wait_s; whether that was anything."""
+        socket = self.socket()
+        if socket is None or socket.fileno() < 0:
+            raise ConnectionError("the connection is closed")
+        # What TLS has decrypted already, the kernel doesn't know of. paho's websocket takes no more from the socket
+        # than it is asked for, so that nothing waits in its buffer; it has `pending` too.
+        pending = (count := getattr(socket, "pending", None)) is not None and count() > 0
+        readable, writable = _ready(socket.fileno(), self.want_write(), 0.0 if pending else wait_s)
+        if readable or pending:
+            self.loop_read()
+        if writable:
+            self.loop_write()
+        return readable or writable or pending
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        # It is asked for all that is left of a packet, so its length shows here before there is memory for it.
+        if self._max_packet_bytes is not None and bufsize > self._max_packet_bytes:
+            self.trouble = f"the broker sends a packet of {bufsize} bytes, more than {self._max_packet_bytes}"
+            raise OSError(errno.EMSGSIZE, self.trouble)
+        try:
+            return super()._sock_recv(bufsize)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.trouble = _why_broken(error)
+            raise
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            written = super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.trouble = _why_broken(error)
+            raise
+        if not written and buf:
+            # A websocket's frame went out in part. paho would take the packet off its queue and count the rest of the
+            # frame as bytes of the next packet, so that everything after it were garbage.
+            raise BlockingIOError
+        return written
+
+    def _do_on_publish(self, mid: int, reason_code: ReasonCode, properties: Properties) -> MQTTErrorCode:
+        # on_publish is called for QoS 0 too, whose ids go round and meet those that are still unacknowledged.
+        self.on_acknowledged(mid, reason_code)
+        return super()._do_on_publish(mid, reason_code, properties)
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        try:
+            return super()._packet_handle()
+        except MQTTException as error:
+            # paho refuses texts that MQTT allows, a byte order mark among them. To end the connection would only bring
+            # the message again: anybody who may publish here could keep this client away for good.
+            packet, command = self._in_packet["packet"], self._in_packet["command"]
+            if command & 0xF0 != MessageType.PUBLISH:
+                raise
+            self.on_unreadable(str(error))
+            mid_at = 2 + int.from_bytes(packet[:2], "big")
+            if command & 0x06 and len(packet) >= mid_at + 2:
+                return self._send_puback(int.from_bytes(packet[mid_at : mid_at + 2], "big"))
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
+def _ready(descriptor: int, wants_write: bool, wait_s: float) -> tuple[bool, bool]:
+    """Whether it can be read, which includes its end, and written. Not `select`, which ends at descriptor 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | (select.POLLOUT if wants_write else 0))
+    events = sum(event for _, event in poll.poll(wait_s * 1000))
+    return bool(events & ~select.POLLOUT), bool(events & select.POLLOUT)
+
+
+def _taken(code: MQTTErrorCode) -> bool:
+    return code in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
+
+
+def _received(message: paho.MQTTMessage) -> Received | None:
+    """None for one whose topic is no text."""
+    try:
+        topic = message.topic
+    except UnicodeDecodeError:
+        return None
+    properties = message.properties
+    correlation = getattr(properties, "CorrelationData", None)
+    response_topic = getattr(properties, "ResponseTopic", "")
+    return Received(
+        topic,
+        bytes(message.payload),
+        message.qos,
+        message.retain,
+        None if correlation is None else bytes(correlation),
+        "" if "+" in response_topic or "#" in response_topic else response_topic,
+        getattr(properties, "ContentType", ""),
+        tuple((name, value) for name, value in getattr(properties, "UserProperty", [])),
+    )
+
+
+def _publish_properties(message: Message) -> Any:
+    if message.properties or message.correlation is not None:
+        return _properties(PacketTypes.PUBLISH, message)
+    return _usual_properties(message.expiry_s, message.content_type)
+
+
+@functools.lru_cache(maxsize=32)  # a handful of combinations, one for each message; paho takes its time with them
+def _usual_properties(expiry_s: int | None, content_type: str) -> Any:
+    return _properties(PacketTypes.PUBLISH, Message("", b"", expiry_s=expiry_s, content_type=content_type))
+
+
+def _properties(packet: int, message: Message) -> Any:
+    properties: Any = Properties(packet)  # type: ignore[no-untyped-call] # paho has no types there
+    properties.UserProperty = [_USER_PROPERTY, *message.properties]
+    if message.expiry_s is not None:
+        properties.MessageExpiryInterval = message.expiry_s
+    if message.content_type:
+        properties.ContentType = message.content_type
+    if message.correlation is not None:
+        properties.CorrelationData = message.correlation
+    return properties
+
+
+def _packet_bytes(message: Message) -> int:
+    """The length of its packet with MQTT 5: header, topic, packet id, properties and payload."""
+    properties = len(_publish_properties(message).pack())
+    return 5 + 2 + len(message.topic.encode()) + 2 + properties + len(message.payload)
 
 
 def _why_not_connected(error: Exception) -> str:
     match error:
         case ssl.SSLCertVerificationError(verify_message=str(reason)):
             return f"its certificate is refused ({reason.rstrip('.')}); see mqtt.ca_file and the name in mqtt.url"
+        case ssl.SSLError() if "alert" not in (reason := _tls_reason(error)):
+            return f"no TLS with what is there ({reason}); see mqtt.url, mqtt:// and ws:// are without TLS"
+        case paho.WebsocketConnectionError():
+            return f"no websocket with what is there ({error}); see the path in mqtt.url"
+        case _:
+            return _why_broken(error)
+
+
+def _why_broken(error: Exception) -> str:
+    match error:
         case ssl.SSLError():
-            reason = (error.reason or str(error)).lower().replace("_", " ")
-            return f"no TLS with what is there ({reason}); see mqtt.url, mqtt:// is without TLS"
+            reason = _tls_reason(error)
+            if "certificate required" in reason:
+                return "the broker wants a client certificate; see mqtt.cert_file and mqtt.key_file"
+            if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
+                return f"the broker refuses this client's certificate ({reason}); see mqtt.cert_file"
+            return reason
         case OSError(strerror=str(reason)) if reason:
             return reason
         case _:
             return str(error) or type(error).__name__
 
 
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+def _tls_reason(error: ssl.SSLError) -> str:
+    """In OpenSSL's words, such as "tlsv13 alert certificate required"."""
+    return (error.reason or str(error)).lower().replace("_", " ")
+
+
+class _PassphraseWanted(Exception):
+    pass
+
+
+def _tls_context(credentials: Credentials) -> ssl.SSLContext:
+    ca_file, cert_file, key_file = credentials.ca_file, credentials.cert_file, credentials.key_file
     try:
         context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except (OSError, ssl.SSLError) as error:
         problem = f"can't be used as CA certificates: {getattr(error, 'strerror', None) or error}"
-        raise ConfigError([ConfigProblem("config", "mqtt.ca_file", str(ca_file), problem)]) from None
+        raise _config_error("mqtt.ca_file", ca_file, problem) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert_file is not None:
+        _load_client_certificate(context, cert_file, key_file)
+    elif key_file is not None:
+        raise _config_error("mqtt.cert_file", None, "mqtt.key_file is of no use without it: name both, or none")
     return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, cert_file: Path, key_file: Path | None) -> None:
+    for key, file in (("mqtt.cert_file", cert_file), ("mqtt.key_file", key_file)):
+        try:
+            if file is not None:
+                file.read_bytes()  # the error of load_cert_chain does not tell which one it is about
+        except OSError as error:
+            raise _config_error(key, file, f"can't be read: {error.strerror or error}") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(cert_file))
+    except (OSError, ssl.SSLError):
+        problem = "is no certificate: it takes PEM, a file with -----BEGIN CERTIFICATE-----"
+        raise _config_error("mqtt.cert_file", cert_file, problem) from None
+
+    def passphrase() -> str:  # without one, OpenSSL asks on the terminal
+        raise _PassphraseWanted
+
+    try:
+        context.load_cert_chain(cert_file, key_file, password=passphrase)
+    except _PassphraseWanted:
+        problem = "needs a passphrase, which nobody is there to type: openssl pkey -in FILE -out NEW takes it off"
+    except (OSError, ssl.SSLError) as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            problem = f"does not belong to the certificate {cert_file}"
+        else:
+            problem = "holds no key: it takes PEM, a file with -----BEGIN PRIVATE KEY-----"
+    else:
+        return
+    raise _config_error("mqtt.key_file", key_file or cert_file, problem)
+
+
+def _config_error(key: str, file: Path | None, problem: str) -> ConfigError:
+    return ConfigError([ConfigProblem("config", key, "" if file is None else str(file), problem)])

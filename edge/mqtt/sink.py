@@ -1,54 +1,118 @@
-"""Observations to the broker."""
+"""What the daemon knows, to the broker: observations at their rates, and everything else whenever it changes."""
 
 from __future__ import annotations
 
+import functools
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from edge.mqtt.session import Credentials, Delivery, Message, Session, Version
+from edge.control import Still
+from edge.mqtt import commands, messages
+from edge.mqtt.commands import Answers, CommandDesk
+from edge.mqtt.discovery import device_config
+from edge.mqtt.outbox import Outbox
+from edge.mqtt.retained import RetainedTopics
+from edge.mqtt.session import Delivery, Message, Received, Session
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
-from edge.pacing import RateGate
-from edge.stats import DropCause, Stats
+from edge.pacing import Deadline, RateGate
+from edge.reports import DeviceInfo, HealthReport
+from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.observation import Observation
 
 EXPIRY_S = 5
 """A landmark message that found no reader for so long is of no use to anybody."""
 
+SNAPSHOT_EXPIRY_S = 60
+
+HEALTH_EVERY_S = 10.0
+
+_MOST_EVENTS_IN_FLIGHT = 16
+
+# What Home Assistant says when it has started: by then it has forgotten who was there.
+_BIRTH_TOPIC = "homeassistant/status"
+_BIRTH = b"online"
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """How frames are published: messages a second and camera at most, None for every frame; and the encoding."""
+
+    landmarks_hz: float | None
+    summary_hz: float | None
+    landmarks_format: Literal["json", "cbor"]
+
+    @property
+    def landmarks_type(self) -> str:
+        return v1.CBOR if self.landmarks_format == "cbor" else v1.JSON
+
+
+class Knowledge:
+    """What the sink's thread looks up when it publishes. Replaced as a whole by the main thread, at any time."""
+
+    def __init__(self, info: DeviceInfo, streams: Streams) -> None:
+        self.now = (info, streams)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What outlives a connection: the sink that takes over from another one goes on with it."""
+
+    knowledge: Knowledge
+    outbox: Outbox
+    answers: Answers
+    retained: RetainedTopics
+
 
 class MqttSink:
-    """Publishes landmarks and summaries at their rates, and state and info whenever a connection begins.
+    """One device at its broker.
 
-    landmarks_hz, summary_hz: messages a second and camera at most; None for every frame. What is made while there is
-    no connection is dropped and counted: a pose that comes late is worth less than none.
+    What is made of frames while there is no connection is dropped and counted: a pose that comes late is worth less
+    than none. State, info and statuses are retained and told again at each connection; events wait in the outbox until
+    the broker has acknowledged them.
+
+    session: makes the connection, given the last will and what is called when it stands and when a message comes.
+    health: what is published of it every ten seconds. verbs: those that are obeyed. home_assistant: whether the device
+    is introduced there.
     """
 
     def __init__(
         self,
-        url: str,
+        session: Callable[[Message, Callable[[], None], Callable[[Received], None]], Session],
         *,
         topics: Topics,
-        credentials: Credentials,
-        info: v1.DeviceInfo,
-        version: Version,
-        landmarks_hz: float | None,
-        summary_hz: float | None,
+        standing: Standing,
+        health: Callable[[], HealthReport],
         stats: Stats,
+        desk: CommandDesk,
+        verbs: Sequence[str],
+        home_assistant: bool,
     ) -> None:
         self._topics = topics
-        self._info = info
+        self._knowledge = standing.knowledge
+        self._outbox = standing.outbox
+        self._answers = standing.answers
+        self._retained = standing.retained
+        self._health = health
         self._stats = stats
-        # By camera, and made when it first shows: one that is stuck may outlive its place in the configuration.
-        self._landmarks_gates = defaultdict[str, RateGate](lambda: RateGate(landmarks_hz))
-        self._summary_gates = defaultdict[str, RateGate](lambda: RateGate(summary_hz))
-        self._session = Session(
-            url,
-            client_id=f"edge-pose-{topics.device}",
-            version=version,
-            credentials=credentials,
-            will=self._state("offline"),
-            on_online=self._introduce,
-        )
+        self._desk = desk
+        self._verbs = verbs
+        self._home_assistant = home_assistant
+        self._streams: Streams | None = None
+        self._landmarks_gates: defaultdict[str, RateGate]
+        self._summary_gates: defaultdict[str, RateGate]
+        self._contents: dict[str, bytes] = {}
+        self._published: dict[str, bytes] = {}
+        self._introduced: v1.Info | None = None
+        self._told: DeviceInfo | None = None
+        self._next_health_s = 0.0
+        self._in_flight: set[str] = set()
+        self._replies: list[Message] = []
+        self._ignored = 0
+        self._session = session(self._state(v1.DeviceState.OFFLINE), self._connected, self._received)
 
     @property
     def online(self) -> bool:
@@ -57,19 +121,31 @@ class MqttSink:
 
     def write(self, batch: Sequence[Observation]) -> None:
         self._session.service()
+        _, streams = self._knowledge.now
+        if streams is not self._streams:
+            # By camera, and made when it first shows: one that is stuck may outlive its place in the configuration.
+            self._landmarks_gates = defaultdict(lambda: RateGate(streams.landmarks_hz))
+            self._summary_gates = defaultdict(lambda: RateGate(streams.summary_hz))
+            self._streams = streams
         for observation in batch:
             camera, now_ns = observation.camera, observation.monotonic_ns
             if self._landmarks_gates[camera].admits(now_ns):
-                self._publish("landmarks", self._topics.landmarks(camera), v1.landmarks(observation))
+                encode = messages.landmarks_binary if streams.landmarks_format == "cbor" else messages.landmarks
+                self._stream("landmarks", self._topics.landmarks(camera), encode(observation), streams.landmarks_type)
             if self._summary_gates[camera].admits(now_ns):
-                self._publish("summary", self._topics.summary(camera), v1.summary(observation))
+                content = v1.encode(messages.summary(observation))
+                self._stream("summary", self._topics.summary(camera), content, v1.JSON)
+        if self._session.online:
+            self._keep_up()
 
     def close(self, timeout_s: float) -> None:
-        self._session.close(self._state("stopped"), timeout_s)
+        deadline = Deadline(timeout_s)
+        if self._session.online:
+            self._keep_up()
+        self._session.close(self._state(v1.DeviceState.STOPPED), deadline.left_s())
 
-    def _publish(self, what: str, topic: str, payload: bytes) -> None:
-        message = Message(topic, payload, expiry_s=EXPIRY_S, content_type=v1.CONTENT_TYPE)
-        match self._session.publish(message):
+    def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> None:
+        match self._session.publish(Message(topic, payload, expiry_s=EXPIRY_S, content_type=content_type)):
             case Delivery.TAKEN:
                 self._stats.sent(f"mqtt {what}")
             case Delivery.DISCONNECTED:
@@ -77,11 +153,112 @@ class MqttSink:
             case Delivery.SLOW:
                 self._stats.dropped(f"mqtt {what}", DropCause.SLOW_RECEIVER)
 
-    def _introduce(self) -> None:
-        self._session.publish(self._state("online"))
-        self._session.publish(
-            Message(self._topics.info, v1.info(self._info), qos=1, retain=True, content_type=v1.CONTENT_TYPE)
-        )
+    def _connected(self) -> None:
+        """Everything is told anew: what the broker still has of an earlier connection may be anything."""
+        self._published.clear()
+        self._told = None
+        self._in_flight.clear()
+        self._next_health_s = 0.0
+        if self._verbs:
+            self._session.subscribe(self._topics.commands, qos=1)
+        if self._home_assistant:
+            self._session.subscribe(_BIRTH_TOPIC, qos=0)
+        self._keep_up()
 
-    def _state(self, word: str) -> Message:
-        return Message(self._topics.state, word.encode(), qos=1, retain=True)
+    def _received(self, received: Received) -> None:
+        if received.topic == _BIRTH_TOPIC:
+            if received.payload == _BIRTH:
+                self._published.pop(self._topics.discovery, None)  # it has forgotten everything
+            return
+        refused = self._desk.receive(received)
+        if refused is not None:
+            self._replies.append(refused)
+        if self._desk.ignored > self._ignored:
+            self._stats.dropped("mqtt commands", DropCause.TOO_MANY, self._desk.ignored - self._ignored)
+            self._ignored = self._desk.ignored
+
+    def _keep_up(self) -> None:
+        """Publish what differs from what the broker was told last. What it does not take now comes at the next turn."""
+        info, streams = self._knowledge.now
+        statuses = {name: camera.status for name, camera in self._stats.cameras.items() if name in info.cameras}
+        self._retain_all(info, streams, statuses)
+        self._send_events()
+        self._send_replies()
+        if time.monotonic() >= self._next_health_s:
+            self._next_health_s = time.monotonic() + HEALTH_EVERY_S
+            report = messages.health(self._health(), events_waiting=len(self._outbox), events_lost=self._outbox.lost)
+            self._stream("health", self._topics.health, v1.encode(report), v1.JSON)
+
+    def _retain_all(self, info: DeviceInfo, streams: Streams, statuses: dict[str, CameraStatus]) -> None:
+        if info is not self._told:
+            about = messages.info(info, landmarks_type=streams.landmarks_type, commands=self._verbs)
+            retained = {self._topics.info: v1.encode(about)}
+            if self._home_assistant:
+                retained[self._topics.discovery] = device_config(self._topics, about, before=self._introduced)
+                self._introduced = about
+            current = {self._topics.state, *retained, *map(self._topics.status, info.cameras)}
+            self._take_back(self._retained.stale(current))
+            self._retained.hold(current)
+            self._contents = retained
+            self._told = info
+        self._retain(self._topics.state, v1.DeviceState.ONLINE.encode(), v1.TEXT)
+        for topic, content in self._contents.items():
+            self._retain(topic, content, v1.JSON)
+        for camera, status in statuses.items():
+            self._retain(self._topics.status(camera), status.encode(), v1.TEXT)
+
+    def _retain(self, topic: str, payload: bytes, content_type: str) -> None:
+        if self._published.get(topic) == payload:
+            return
+        message = Message(topic, payload, qos=1, retain=True, content_type=content_type)
+        if self._session.publish(message) is Delivery.TAKEN:
+            self._published[topic] = payload
+
+    def _take_back(self, topics: set[str]) -> None:
+        for topic in topics:
+            message = Message(topic, b"", qos=1, retain=True)
+            self._session.publish(message, functools.partial(self._retained.cleared, topic))
+
+    def _send_events(self) -> None:
+        for event in self._outbox.waiting() if len(self._outbox) else ():
+            if event.event_id in self._in_flight:
+                continue
+            if len(self._in_flight) >= _MOST_EVENTS_IN_FLIGHT:
+                return
+            content = v1.encode(messages.event(event))
+            message = Message(self._topics.event(event.camera), content, qos=1, content_type=v1.JSON)
+            if self._session.publish(message, functools.partial(self._has_event, event.event_id)) is not Delivery.TAKEN:
+                return
+            self._in_flight.add(event.event_id)
+
+    def _has_event(self, number: str) -> None:
+        self._in_flight.discard(number)
+        self._outbox.remove(number)
+        self._stats.sent("mqtt event")
+
+    def _send_replies(self) -> None:
+        waiting, self._replies = self._replies, []
+        for message in waiting:
+            self._reply(message)
+        for asked, answer in self._answers.take():
+            if answer.still is not None:
+                self._show(answer.still)
+            self._reply(commands.reply(asked, answer))
+
+    def _show(self, still: Still) -> None:
+        about = (("seq", str(still.seq)), ("t_us", str(still.captured_ns // 1000)))
+        topic = self._topics.snapshot(still.camera)
+        message = Message(topic, still.jpeg, expiry_s=SNAPSHOT_EXPIRY_S, content_type=v1.JPEG, properties=about)
+        if self._session.publish(message) is Delivery.TAKEN:
+            self._stats.sent("mqtt snapshot")
+        else:
+            self._stats.dropped("mqtt snapshot", DropCause.SLOW_RECEIVER)
+
+    def _reply(self, message: Message) -> None:
+        if self._session.publish(message) is Delivery.TAKEN:
+            self._stats.sent("mqtt reply")
+        else:
+            self._stats.dropped("mqtt reply", DropCause.SLOW_RECEIVER)
+
+    def _state(self, state: v1.DeviceState) -> Message:
+        return Message(self._topics.state, state.encode(), qos=1, retain=True, content_type=v1.TEXT)

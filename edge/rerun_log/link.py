@@ -12,6 +12,7 @@ import rerun as rr
 
 from edge.logs import FaultLog
 from edge.pacing import Backoff
+from edge.reports import LinkState
 from edge.rerun_log import streams
 from edge.rerun_log.parcel import GroupGuard, Parcel
 from edge.rerun_log.scene import Scene
@@ -51,6 +52,12 @@ class LinkSink:
         self._next_attempt_s = 0.0
         self._unacknowledged_bytes = 0
         self._acknowledged_s = 0.0
+
+    @property
+    def state(self) -> LinkState:
+        if self._stream is None:
+            return LinkState.AWAY
+        return LinkState.STUCK if self._stuck else LinkState.LIVE
 
     @property
     def online(self) -> bool:

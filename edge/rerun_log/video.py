@@ -14,14 +14,13 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 from rerun.chunk import Chunk
 
+from edge import jpeg
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.scene import time_columns, video_entity
 from edge.vision.frame import Frame, Picture, PixelLayout, UInt8Array, VideoCodec, VideoPacket
 
 KEYFRAME_EVERY_NS = 1_000_000_000
 """A viewer that joins sees nothing until the next keyframe."""
-
-JPEG_QUALITY = 75
 
 
 class H264Encoder:
@@ -59,11 +58,7 @@ class JpegEncoder:
     codec = VideoCodec.JPEG
 
     def encode(self, frame: Frame) -> VideoPacket:
-        picture = frame.for_people
-        to_bgr = cv2.COLOR_YUV2BGR_I420 if picture.layout is PixelLayout.I420 else cv2.COLOR_RGB2BGR
-        bgr = cv2.cvtColor(picture.pixels, to_bgr)
-        _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        return VideoPacket(frame.seq, frame.captured_ns, self.codec, True, jpeg.tobytes())
+        return VideoPacket(frame.seq, frame.captured_ns, self.codec, True, jpeg.encode(frame.for_people))
 
 
 class VideoSink:

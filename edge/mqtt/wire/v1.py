@@ -8,6 +8,7 @@ Numbers of landmarks have four decimals: 0.0001 of a picture's width is a tenth 
 from __future__ import annotations
 
 import array
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -24,16 +25,20 @@ JPEG = "image/jpeg"
 TEXT = "text/plain"
 
 # Fields' types. What has a unit has it in its name or its description.
+Version = Annotated[Literal[1], Meta(description="version of the message's layout")]
+Reason = Annotated[str, Meta(description="one line for people")]
 Seq = Annotated[int, Meta(ge=0, description="number of the camera's capture, from 0; frame_idx in Rerun")]
 Micros = Annotated[int, Meta(description="microseconds since the Unix epoch, UTC")]
+CaptureMicros = Annotated[int, Meta(description="when the frame was captured, microseconds since the Unix epoch, UTC")]
+Session = Annotated[str, Meta(description="name of this run of the daemon; events and recordings carry it")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
 PersonId = Annotated[int, Meta(ge=1, description="counts from 1 within a frame; in the next one it may be another's")]
 ImagePoint = Annotated[
     tuple[float, float, float, Fraction],
     Meta(
-        description="x, y as fractions of the picture's width and height, 0..1 inside it; z depth relative to the hips, "
-        "negative towards the camera, roughly on the scale of x; visibility 0..1"
+        description="x, y as fractions of the picture's width and height, 0..1 inside it; z depth relative to the "
+        "hips, negative towards the camera, roughly on the scale of x; visibility 0..1"
     ),
 ]
 WorldPoint = Annotated[
@@ -45,7 +50,7 @@ WorldPoint = Annotated[
 class Message(Struct, frozen=True, kw_only=True):
     """What every JSON message begins with."""
 
-    v: Annotated[Literal[1], Meta(description="version of the message's layout")] = 1
+    v: Version = 1
 
 
 class DeviceState(StrEnum):
@@ -70,42 +75,49 @@ class CameraState(StrEnum):
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
-    name: str
-    sha256: str
+    """The pose model."""
+
+    name: Annotated[str, Meta(description="lite, full, heavy, or a file's name")]
+    sha256: Annotated[str, Meta(description="of its file, in hexadecimal")]
 
 
 class SkeletonInfo(Struct, frozen=True, kw_only=True):
     """A keypoint's number is its place in `keypoints`, and so in `image` and `world`; `connections` are such pairs."""
 
-    name: str
-    keypoints: list[str]
-    connections: list[tuple[Count, Count]]
+    name: Annotated[str, Meta(description="the same name is the same keypoints")]
+    keypoints: Annotated[list[str], Meta(description="their names")]
+    connections: Annotated[list[tuple[Count, Count]], Meta(description="the pairs between which lines are drawn")]
 
 
 class CameraInfo(Struct, frozen=True, kw_only=True):
+    """A camera as it is configured."""
+
     source: Annotated[str, Meta(description="what kind it is: synthetic, file, rtsp, ...")]
 
 
 class StreamInfo(Struct, frozen=True, kw_only=True):
-    """hz: messages a second and camera at most; absent: one for every frame."""
+    """How messages of one kind are sent."""
 
-    content_type: str
-    hz: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    content_type: Annotated[str, Meta(description="of their payloads")]
+    hz: Annotated[
+        Annotated[float, Meta(gt=0)] | UnsetType,
+        Meta(description="messages a second and camera at most; absent: one for every frame"),
+    ] = UNSET
 
 
 class Info(Message, frozen=True, kw_only=True):
     """P/info, retained: what this device is and how it is set."""
 
-    device: str
-    session: Annotated[str, Meta(description="name of this run of the daemon; events and recordings carry it")]
-    started_us: Micros
-    versions: dict[str, str]
-    board: str
+    device: Annotated[str, Meta(description="its name, as in the topics")]
+    session: Session
+    started_us: Annotated[Micros, Meta(description="when this run began, microseconds since the Unix epoch, UTC")]
+    versions: Annotated[dict[str, str], Meta(description="package -> its version")]
+    board: Annotated[str, Meta(description="what the machine is, in its own words")]
     model: ModelInfo
-    max_people: Annotated[int, Meta(ge=1)]
-    segmentation: bool
+    max_people: Annotated[int, Meta(ge=1, description="as many are found in a frame at most")]
+    segmentation: Annotated[bool, Meta(description="whether there are masks of people, in Rerun")]
     skeleton: SkeletonInfo
-    cameras: dict[str, CameraInfo]
+    cameras: Annotated[dict[str, CameraInfo], Meta(description="by name")]
     landmarks: StreamInfo
     summary: StreamInfo
     commands: Annotated[list[str], Meta(description="the verbs that P/cmd/<verb> takes")]
@@ -120,9 +132,9 @@ class Info(Message, frozen=True, kw_only=True):
 class Times(Struct, frozen=True, kw_only=True):
     """Percentiles over the last few hundred frames, in milliseconds."""
 
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
+    p50_ms: Annotated[float, Meta(ge=0, description="half of the frames took no longer")]
+    p95_ms: Annotated[float, Meta(ge=0, description="19 of 20 took no longer")]
+    p99_ms: Annotated[float, Meta(ge=0, description="99 of 100 took no longer")]
 
 
 class CameraHealth(Struct, frozen=True, kw_only=True):
@@ -130,15 +142,17 @@ class CameraHealth(Struct, frozen=True, kw_only=True):
 
     status: CameraState
     fps: Annotated[float, Meta(ge=0, description="frames estimated a second")]
-    captured: Count
-    estimated: Count
-    with_people: Count
-    people: Annotated[int, Meta(ge=0, description="in the newest frame")]
-    inference: Times | UnsetType = UNSET
+    captured: Annotated[Count, Meta(description="frames that the camera gave")]
+    estimated: Annotated[Count, Meta(description="frames in which people were looked for")]
+    with_people: Annotated[Count, Meta(description="frames in which somebody was found")]
+    people: Annotated[Count, Meta(description="in the newest frame")]
+    inference: Annotated[Times | UnsetType, Meta(description="what the estimator takes for a frame")] = UNSET
     latency: Annotated[Times | UnsetType, Meta(description="from the frame's arrival to its observation")] = UNSET
 
 
 class LinkState(StrEnum):
+    """How the link to a Rerun server is. off: none is configured. stuck: it is there and takes nothing."""
+
     OFF = "off"
     AWAY = "away"
     LIVE = "live"
@@ -146,19 +160,19 @@ class LinkState(StrEnum):
 
 
 class OutboxHealth(Struct, frozen=True, kw_only=True):
-    """Events: those that the broker has not acknowledged yet, and those given up since the start."""
+    """The events that are kept until the broker has them."""
 
-    waiting: Count
-    lost: Count
+    waiting: Annotated[Count, Meta(description="not acknowledged by the broker yet")]
+    lost: Annotated[Count, Meta(description="given up since the start")]
 
 
 class Health(Message, frozen=True, kw_only=True):
     """P/health, every ten seconds: how it is doing. What the machine can't tell is absent."""
 
-    session: str
+    session: Session
     t_us: Micros
     uptime_s: Annotated[float, Meta(ge=0, description="since the daemon's start")]
-    cameras: dict[str, CameraHealth]
+    cameras: Annotated[dict[str, CameraHealth], Meta(description="by name")]
     drops: Annotated[
         dict[str, dict[str, Count]],
         Meta(description="place -> cause -> how many items were lost there since the start"),
@@ -168,41 +182,45 @@ class Health(Message, frozen=True, kw_only=True):
     rerun: LinkState
     cpu_percent: Annotated[float, Meta(ge=0, description="of this process since the last message; 100 is one core")]
     memory_mb: Annotated[float, Meta(ge=0, description="resident memory of this process")]
-    memory_available_mb: float | UnsetType = UNSET
-    disk_free_mb: float | UnsetType = UNSET
+    memory_available_mb: Annotated[float | UnsetType, Meta(description="of the machine's memory")] = UNSET
+    disk_free_mb: Annotated[float | UnsetType, Meta(description="where recordings are kept")] = UNSET
     temperature_celsius: Annotated[float | UnsetType, Meta(description="of the hottest sensor")] = UNSET
     throttled: Annotated[bool | UnsetType, Meta(description="whether heat or a weak supply slows the board now")] = (
         UNSET
     )
-    clock_synchronised: bool | UnsetType = UNSET
+    clock_synchronised: Annotated[bool | UnsetType, Meta(description="whether t_us can be trusted")] = UNSET
 
 
 # --- a frame
 
 
 class PersonLandmarks(Struct, frozen=True, kw_only=True):
+    """One person, keypoint by keypoint."""
+
     id: PersonId
     score: Annotated[Fraction, Meta(description="mean visibility of the keypoints")]
-    image: list[ImagePoint]
-    world: list[WorldPoint] | UnsetType = UNSET
+    image: Annotated[list[ImagePoint], Meta(description="one row a keypoint: x, y, z, visibility")]
+    world: Annotated[list[WorldPoint] | UnsetType, Meta(description="one row a keypoint: x, y, z in metres")] = UNSET
 
 
 class Landmarks(Message, frozen=True, kw_only=True):
     """P/camera/<name>/landmarks: one frame, also one without people. As JSON or, with the same fields, as CBOR."""
 
     seq: Seq
-    t_us: Annotated[Micros, Meta(description="when the frame was captured, microseconds since the Unix epoch")]
-    people: list[PersonLandmarks]
+    t_us: CaptureMicros
+    people: Annotated[list[PersonLandmarks], Meta(description="everybody who was found; may be empty")]
 
 
 class PersonSummary(Struct, frozen=True, kw_only=True):
+    """One person: where in the picture, and how bent."""
+
     id: PersonId
-    score: Fraction
+    score: Annotated[Fraction, Meta(description="mean visibility of the keypoints")]
     box: Annotated[
         tuple[Fraction, Fraction, Fraction, Fraction],
         Meta(description="left, top, right, bottom as fractions of the picture"),
     ]
-    centre: tuple[Fraction, Fraction]
+    centre: Annotated[tuple[Fraction, Fraction], Meta(description="x, y of the box's centre, as fractions")]
     angles: Annotated[
         dict[str, Annotated[float, Meta(ge=0, le=180)]] | UnsetType,
         Meta(description="joint -> degrees, 180 straight; joints that aren't seen are absent"),
@@ -213,37 +231,39 @@ class Summary(Message, frozen=True, kw_only=True):
     """P/camera/<name>/summary: what most want to know of a frame, a few times a second."""
 
     seq: Seq
-    t_us: Annotated[Micros, Meta(description="when the frame was captured, microseconds since the Unix epoch")]
-    count: Count
-    people: list[PersonSummary]
+    t_us: CaptureMicros
+    count: Annotated[Count, Meta(description="of people")]
+    people: Annotated[list[PersonSummary], Meta(description="as many as `count`")]
 
 
 # --- events
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
-    """id: `<session>-<n>`, n counting from 1: a repeat is known by it."""
+    """What every event begins with, after its `type`."""
 
-    v: Literal[1] = 1
-    id: str
-    t_us: Micros
-    camera: str
+    v: Version = 1
+    id: Annotated[str, Meta(description="<session>-<n>, n counting from 1: a repeat is known by it")]
+    t_us: Annotated[Micros, Meta(description="when it happened, microseconds since the Unix epoch, UTC")]
+    camera: Annotated[str, Meta(description="the camera's name, as in the topic")]
 
 
 class CameraLost(_Event, frozen=True, kw_only=True, tag="camera_lost"):
     """It gives no frames any more; the daemon goes on trying."""
 
-    reason: str
+    reason: Reason
 
 
 class CameraBack(_Event, frozen=True, kw_only=True, tag="camera_back"):
-    away_s: Annotated[float, Meta(ge=0)]
+    """It gives frames again."""
+
+    away_s: Annotated[float, Meta(ge=0, description="for so long there were none")]
 
 
 class CameraEnded(_Event, frozen=True, kw_only=True, tag="camera_ended"):
     """Its file is over, or it can't be used as configured: no frames will come."""
 
-    reason: str
+    reason: Reason
 
 
 Event = CameraLost | CameraBack | CameraEnded
@@ -254,15 +274,18 @@ Event = CameraLost | CameraBack | CameraEnded
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every command may carry; an empty payload is an object without fields.
+    """What every command may carry; an empty payload is an object without fields."""
 
-    id: comes back in the reply, for those without MQTT 5's correlation data.
-    """
+    id: Annotated[
+        Annotated[str, Meta(max_length=64)] | UnsetType,
+        Meta(description="comes back in the reply, for those without MQTT 5's correlation data"),
+    ] = UNSET
 
-    id: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
 
-
-CameraName = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+# In Python `$` alone would let a line feed follow; in JSON Schema, which has JavaScript's, it would not.
+CameraName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?!\n)$", description="the camera's name in the configuration")
+]
 Keep = Annotated[bool, Meta(description="also after a restart")]
 
 
@@ -293,14 +316,17 @@ class Resume(Request, frozen=True, kw_only=True):
 class Set(Request, frozen=True, kw_only=True):
     """Change keys of the configuration, all or none. null: back to what stands in the configuration."""
 
-    values: Annotated[dict[str, bool | int | float | str | None], Meta(min_length=1, max_length=32)]
+    values: Annotated[
+        dict[str, bool | int | float | str | None],
+        Meta(min_length=1, max_length=32, description="key, such as mqtt.landmarks_hz -> its value"),
+    ]
     keep: Keep = False
 
 
 class Record(Request, frozen=True, kw_only=True):
     """Begin or end recording into rerun.record_dir."""
 
-    on: bool
+    on: Annotated[bool, Meta(description="true: begin, false: end")]
     keep: Keep = False
 
 
@@ -339,21 +365,21 @@ class ErrorCode(StrEnum):
 
 
 class CommandError(Struct, frozen=True, kw_only=True):
-    """text: one line that says what is wrong and what would help."""
+    """What is wrong with a command."""
 
     code: ErrorCode
-    text: str
+    text: Annotated[str, Meta(description="one line that says what is wrong and what would help")]
 
 
 class Reply(Message, frozen=True, kw_only=True):
     """P/reply/<verb>, or the response topic that the command named below P/reply/."""
 
     verb: Annotated[str, Meta(max_length=64, description="of the command; `unknown` where it is none")]
-    ok: bool
+    ok: Annotated[bool, Meta(description="whether it was carried out")]
     t_us: Micros
-    id: str | UnsetType = UNSET
-    error: CommandError | UnsetType = UNSET
-    result: dict[str, Any] | UnsetType = UNSET
+    id: Annotated[str | UnsetType, Meta(description="the command's, if it had one")] = UNSET
+    error: Annotated[CommandError | UnsetType, Meta(description="if it was not carried out")] = UNSET
+    result: Annotated[dict[str, Any] | UnsetType, Meta(description="what the verb gives, if it gives any")] = UNSET
 
 
 # --- to bytes and back
@@ -388,9 +414,9 @@ def encode_binary(
 
 def decode_landmarks(payload: bytes) -> Landmarks:
     """A landmarks message, be it JSON or CBOR. Raises ValueError for what is neither, or not of version 1."""
-    if payload[:1] == b"{":
-        return msgspec.json.decode(payload, type=Landmarks)
     try:
+        if payload[:1] == b"{":
+            return msgspec.json.decode(payload, type=Landmarks)
         content = cbor2.loads(payload)
         for person in content["people"]:
             for table in person.keys() & {"image", "world"}:
@@ -398,6 +424,18 @@ def decode_landmarks(payload: bytes) -> Landmarks:
         return msgspec.convert(content, Landmarks)
     except (cbor2.CBORDecodeError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no landmarks message: {error}") from None
+
+
+def decode_request(verb: str, payload: bytes) -> Request:
+    """What came on P/cmd/<verb>, which is one of `REQUESTS`; an empty payload is an object without fields.
+
+    Raises ValueError, whose text is one short line: replies and the journal have it, and it quotes what strangers send.
+    """
+    try:
+        return msgspec.json.decode(payload or b"{}", type=REQUESTS[verb])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        text = str(error)[:200]
+        raise ValueError("".join(sign if sign.isprintable() else "?" for sign in text)) from None
 
 
 def _table(rows: int, columns: int, values: bytes) -> cbor2.CBORTag:
@@ -411,6 +449,6 @@ def _rows(table: object) -> list[tuple[float, ...]]:
             numbers = array.array("f", values[: len(values) // 4 * 4])
             if sys.byteorder == "big":
                 numbers.byteswap()
-            if columns > 0 and rows * columns * 4 == len(values):
+            if columns > 0 and rows * columns * 4 == len(values) and all(map(math.isfinite, numbers)):
                 return [tuple(numbers[start : start + columns]) for start in range(0, len(numbers), columns)]
-    raise ValueError("image and world are arrays of float32, RFC 8746")
+    raise ValueError("image and world are arrays of finite float32, RFC 8746")

@@ -1,0 +1,30 @@
+"""What has happened, numbered within a session."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from edge.reports import Event, EventKind
+
+
+class EventLog:
+    """Gives each event its id and hands it to whoever listens. Any thread may report."""
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self._number = 0
+        self._lock = threading.Lock()
+        self._listener: Callable[[Event], None] | None = None
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """From now on `listener` gets every event, in the order of their numbers; before there was nobody to tell."""
+        self._listener = listener
+
+    def happened(self, kind: EventKind, camera: str, reason: str, away_s: float) -> None:
+        with self._lock:
+            self._number += 1
+            event = Event(f"{self._session}-{self._number}", kind, camera, time.time_ns(), reason, away_s)
+            if self._listener is not None:
+                self._listener(event)

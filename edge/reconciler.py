@@ -1,0 +1,158 @@
+"""Carries requests out, one after the other: what the running daemon is told over MQTT, by SIGHUP or by itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from edge import jpeg, logs
+from edge.app import App
+from edge.config import PoseConfig, SettingValue, can_be_set_at_run_time
+from edge.config_layers import AT_RUN_TIME, LoadedConfig
+from edge.control import (
+    Answer,
+    Inbox,
+    Order,
+    Pause,
+    Ping,
+    Refusal,
+    Reload,
+    Restart,
+    Set,
+    Snapshot,
+    Still,
+    Stop,
+)
+from edge.daemon import EndRequested
+from edge.errors import ConfigError, ConfigProblem, ModelError, OrderRefused, StateError
+from edge.estimators.models.catalog import BUNDLES
+from edge.estimators.models.store import Model, ModelStore
+from edge.pipeline import CameraPipeline
+from edge.settings import Settings, SettingsFile
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """For the main thread. It compares what is wanted with what runs, fetches and builds what is new beside it, swaps,
+    tells what became of it, and takes everything back when something does not work.
+
+    read: the configuration as it is written now, with these settings on top; raises ConfigError. file: where settings
+    are kept. step: called a few times a second while something takes its time.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        read: Callable[[Settings], LoadedConfig],
+        file: SettingsFile,
+        inbox: Inbox,
+        step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._app = app
+        self._read = read
+        self._file = file
+        self._inbox = inbox
+        self._step = step
+
+    def carry_out(self, order: Order) -> Answer:
+        """Do it, or leave everything as it was. Raises UnforeseenError when not even that works."""
+        try:
+            return self._carry_out(order)
+        except ConfigError as error:
+            return Answer(Refusal.INVALID, str(error))
+        except (ModelError, OrderRefused, StateError) as error:
+            return Answer(Refusal.FAILED, str(error))
+
+    def _carry_out(self, order: Order) -> Answer:
+        answer = Answer()
+        match order:
+            case Ping():
+                answer = Answer(result={"session": self._app.session, "uptime_s": round(self._app.uptime_s, 1)})
+            case Snapshot(camera):
+                answer = Answer(still=self._still(camera))
+            case Pause(camera, paused, keep):
+                answer = self._set({f"camera.{name}.paused": paused for name in self._meant(camera)}, keep=keep)
+            case Set(values, keep):
+                answer = self._set(values, keep=keep)
+            case Reload():
+                answer = Answer(result={"exchanged": self._change(self._app.settings)})
+            case Restart():
+                self._inbox.post(Stop("a restart was asked for", again=True))
+        return answer
+
+    def _change(self, settings: Settings) -> list[str]:
+        """Change over to what is written, with `settings` on top; the names of what was exchanged."""
+        config = self._read(settings).config
+        try:
+            model = self._model(config.pose)
+        except EndRequested:
+            raise OrderRefused("the daemon is asked to end") from None
+        exchanged = self._app.reload(config, model, settings, self._step)
+        logs.set_level(config.log_level)
+        return exchanged
+
+    def _model(self, pose: PoseConfig) -> Model:
+        """The model of that name, fetched first where it is not here yet."""
+        store = ModelStore(pose.model_dir)
+        found = store.find(pose.model)
+        if found is None:
+            log.info("fetching model %s", pose.model)
+            found = self._app.daemon.aside(lambda: store.ensure(pose.model, source=pose.model_source), self._step)
+        return found
+
+    def _set(self, values: Mapping[str, SettingValue | None], *, keep: bool) -> Answer:
+        for key, value in values.items():
+            self._require_settable(key, value)
+        before = self._app.settings
+        settings = before.changed(values, keep=keep)
+        loaded = self._read(settings)
+        for key in settings.in_force.keys() & values.keys():
+            if (origin := loaded.origins[tuple(key.split("."))]) != AT_RUN_TIME:
+                raise _refused(key, "", f"stands in {origin}, which counts for more")
+        if values.get("rerun.record") is True and loaded.config.rerun.record_dir is None:
+            raise _refused("rerun.record", "", "there is nowhere to record into: rerun.record_dir is not set")
+        exchanged = self._change(settings)
+        if keep:
+            try:
+                self._file.write(settings.kept)
+            except StateError:
+                self._change(before)
+                raise
+        return Answer(result={"exchanged": exchanged, "settings": settings.in_force})
+
+    def _require_settable(self, key: str, value: SettingValue | None) -> None:
+        if not can_be_set_at_run_time(key):
+            raise _refused(key, "", "can't be set at run time; docs/configuration.md marks the keys that can")
+        if key.startswith("camera."):
+            self._known(key.split(".")[1])
+        # A path from afar would have any file of this machine read.
+        if key == "pose.model" and value is not None and value not in BUNDLES:
+            raise _refused(key, repr(value), f"expected one of {', '.join(BUNDLES)}")
+
+    def _known(self, camera: str) -> CameraPipeline:
+        cameras = self._app.daemon.cameras
+        if camera not in cameras:
+            raise _refused("camera", repr(camera), f"there is none of that name; there are {', '.join(cameras)}")
+        return cameras[camera]
+
+    def _meant(self, camera: str | None) -> list[str]:
+        """That camera, or all."""
+        return list(self._app.daemon.cameras) if camera is None else [self._known(camera).name]
+
+    def _still(self, camera: str | None) -> Still:
+        names = self._meant(camera)
+        if len(names) > 1:
+            raise _refused("camera", "", f"is required where there are several: {', '.join(names)}")
+        frame = self._known(names[0]).latest
+        if frame is None:
+            status = self._app.stats.cameras[names[0]].status
+            raise OrderRefused(f"camera {names[0]} gives no picture now, it is {status}")
+        picture = frame.for_people
+        return Still(
+            frame.camera, frame.seq, frame.captured_ns, picture.width_px, picture.height_px, jpeg.encode(picture)
+        )
+
+
+def _refused(key: str, found: str, expected: str) -> ConfigError:
+    return ConfigError([ConfigProblem("command", key, found, expected)])
