@@ -41,10 +41,16 @@ def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
     for key, path, flaw in (
         ("mqtt.password_file", config.mqtt.password_file, _no_password),
         ("mqtt.ca_file", config.mqtt.ca_file, _no_certificates),
+        ("mqtt.cert_file", config.mqtt.cert_file, _no_certificates),
+        ("mqtt.key_file", config.mqtt.key_file, _no_regular_file),
         ("rerun.record_dir", config.rerun.record_dir, unwritable),
+        ("state_dir", config.state_dir, unwritable),
     ):
         if path is not None and (why := flaw(path)):
             yield loaded.problem(key, str(path), why)
+    if (config.mqtt.cert_file is None) != (config.mqtt.key_file is None):
+        alone, other = ("key_file", "cert_file") if config.mqtt.cert_file is None else ("cert_file", "key_file")
+        yield loaded.problem(f"mqtt.{other}", "", f"is required beside mqtt.{alone}: a certificate and its key")
 
 
 def password(file: Path) -> str:

@@ -45,6 +45,11 @@ def test_what_somebody_has_to_correct_is_not_started_again(unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", [UNIT, QUADLET], ids=["unit", "quadlet"])
+def test_a_restart_that_was_asked_for_is_one_and_no_failure(unit: str) -> None:
+    assert values(unit, "RestartForceExitStatus") == values(unit, "SuccessExitStatus") == [str(int(ExitCode.RESTART))]
+
+
+@pytest.mark.parametrize("unit", [UNIT, QUADLET], ids=["unit", "quadlet"])
 def test_the_managers_patience_is_longer_than_the_daemons(unit: str) -> None:
     assert seconds(unit, "TimeoutStopSec") > STOP_DEADLINE_S + 1
     assert seconds(unit, "WatchdogSec") > STALLED_AFTER_S

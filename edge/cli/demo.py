@@ -30,6 +30,7 @@ from edge.cli.options import Sets, leave, reported_errors, requests_from_signals
 from edge.config_layers import load
 from edge.control import Inbox
 from edge.errors import ConfigError, ConfigProblem, ExitCode
+from edge.mqtt.wire.v1 import decode_landmarks
 from edge.pacing import Deadline
 from edge.stats import DropCause
 
@@ -72,6 +73,7 @@ def demo(
         base: dict[str, Any] = {
             "camera": {"demo": {"source": source or str(CLIP), "loop": True}},
             "rerun": {"record_dir": str(out)},
+            "mqtt": {"commands": []},  # nobody is there to carry them out
         }
         settings = [*(sets or [])]
         if any(each.partition("=")[0].strip() == "mqtt.url" for each in settings):
@@ -136,11 +138,15 @@ class _Mailbox:
     def _take(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         kind = message.topic.rsplit("/", 1)[-1]
         self.received[kind] += 1
-        self.latest[kind] = message.payload.decode() if kind == "state" else json.loads(message.payload)
-        if kind == "landmarks" and self.first_pose_s is None and self.latest[kind]["people"]:
-            self.first_pose_s = time.monotonic()
-        if kind == "summary" and self.latest[kind]["people"]:
-            self.example = message.topic, bytes(message.payload)
+        match kind:
+            case "state" | "status":
+                self.latest[kind] = message.payload.decode()
+            case "landmarks" if self.first_pose_s is None and decode_landmarks(message.payload).people:
+                self.first_pose_s = time.monotonic()
+            case "summary":
+                self.latest[kind] = json.loads(message.payload)
+                if self.latest[kind]["people"]:
+                    self.example = message.topic, bytes(message.payload)
 
 
 def _watch(app: Any, mailbox: _Mailbox, end: Deadline | None, console: Console) -> None:

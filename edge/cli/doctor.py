@@ -9,9 +9,10 @@ from rich.console import Console
 
 from edge import logs
 from edge.cli.options import ConfigFile, Json, Sets, leave
-from edge.config_layers import ENVIRONMENT_PREFIX, LoadedConfig, find_file, load
+from edge.config_layers import ENVIRONMENT_PREFIX, LoadedConfig, find_file
 from edge.diagnosis import Finding, Verdict, diagnose, exit_code
 from edge.errors import ConfigError
+from edge.settings import load_with_kept
 
 _MARKS = {
     Verdict.OK: "[green]✓[/]",
@@ -34,7 +35,7 @@ def doctor(config: ConfigFile = None, sets: Sets = None, *, as_json: Json = Fals
     file = find_file(config)
     try:
         if file or sets or any(name.startswith(ENVIRONMENT_PREFIX) for name in os.environ):
-            loaded = load(file, environment=os.environ, sets=sets or [])
+            loaded = load_with_kept(file, environment=os.environ, sets=sets or []).loaded
         else:
             loaded = None
     except ConfigError as error:
