@@ -23,6 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ class Ear:
             case ["info"]:
                 self.info = json.loads(message.payload)
 
+    def hear(self, more: int) -> int:
+        """Wait for so many more frames; how many there were before."""
+        before = len(self.frames)
+        eventually(lambda: len(self.frames) > before + more, 30)
+        return before
+
     def ask(self, verb: str, **fields: object) -> v1.Reply:
         before = len(self.replies)
         self.client.publish(f"{P}/cmd/{verb}", json.dumps(fields), qos=1)
@@ -93,38 +100,36 @@ def daemon(broker: Server, *settings: str) -> Iterator[tuple[subprocess.Popen[by
 def longest_gap(frames: list[tuple[int, int]], since: int) -> float:
     """In intervals of the camera, of the frames from number `since` on."""
     times = [t_us for _, t_us in frames[max(since - 1, 0) :]]
-    return max(b - a for a, b in zip(times, times[1:], strict=False)) / INTERVAL_US
+    return max(after - before for before, after in pairwise(times)) / INTERVAL_US
 
 
 def gap(rounds: int) -> None:
     with mosquitto() as broker:
         settings = ("camera.front.source=synthetic", "pose.segmentation=false", "pose.model=lite")
         with daemon(broker, *settings, "mqtt.landmarks_hz=unlimited") as (_, ear):
-            ear.ask("ping")
-            eventually(lambda: len(ear.frames) > 150, 30)
+            ear.hear(100)
             print(f"without any command: {longest_gap(ear.frames, 60):.1f} intervals at most")
         # The keys that a command changes must not stand in --set, which counts for more.
         with daemon(broker, *settings[:2]) as (_, ear):
             for number in range(rounds):
-                model = ("lite", "full")[number % 2]
-                values = {"pose.model": model, "mqtt.landmarks_hz": (20, "unlimited")[number % 2]}
-                eventually(lambda since=len(ear.frames): len(ear.frames) > since + 60, 30)
-                since, began_s = len(ear.frames), time.monotonic()
-                reply = ear.ask("set", values=values)
-                took_s = time.monotonic() - began_s
-                eventually(lambda since=len(ear.frames): len(ear.frames) > since + 60, 30)
-                eventually(lambda model=model: ear.info["model"]["name"] == model, 5)
-                print(
-                    f"set {values}: ok={reply.ok}, answered after {1000 * took_s:.0f} ms, gap"
-                    f" {longest_gap(ear.frames, since):.1f} intervals, info {ear.info['model']['name']} {ear.info['landmarks']}"
-                )
+                _one_set(ear, ("lite", "full")[number % 2], (20, "unlimited")[number % 2])
             since = len(ear.frames)
             reply = ear.ask("set", values={"pose.model": "heavy", "pose.max_people": 99})
-            eventually(lambda: len(ear.frames) > since + 60, 30)
+            ear.hear(60)
             assert not reply.ok
-            print(
-                f"a failing set: {reply.error}; gap {longest_gap(ear.frames, since):.1f}, settings {ear.info['settings']}"
-            )
+            print(f"a failing set: {reply.error}")
+            print(f"  gap {longest_gap(ear.frames, since):.1f} intervals, settings {ear.info['settings']}")
+
+
+def _one_set(ear: Ear, model: str, landmarks_hz: object) -> None:
+    ear.hear(60)
+    since, began_s = len(ear.frames), time.monotonic()
+    reply = ear.ask("set", values={"pose.model": model, "mqtt.landmarks_hz": landmarks_hz})
+    took_s = time.monotonic() - began_s
+    ear.hear(60)
+    eventually(lambda: ear.info["model"]["name"] == model, 5)
+    print(f"set {model}, {landmarks_hz}: ok={reply.ok}, answered after {1000 * took_s:.0f} ms")
+    print(f"  gap {longest_gap(ear.frames, since):.1f} intervals, info {ear.info['model']} {ear.info['landmarks']}")
 
 
 def nonsense(count: int) -> list[tuple[str, bytes]]:
@@ -183,21 +188,23 @@ def _one_flood(kind: str, sent: list[tuple[str, bytes]], process: subprocess.Pop
     passed_s, frames = time.monotonic() - began_s, ear.frames[-1][0] - before
     sender.loop_stop()
     if kind == "commands":
-        told = len(ear.health)
-        ear.health = {}
-        eventually(lambda: ear.health, 20)
-        answered = Counter(reply.error.code if reply.error else "ok" for reply in ear.replies)
-        ignored = ear.health["drops"].get("mqtt commands", {}).get("too_many", 0)
-        never = sum(len(payload) > 262_144 for _, payload in sent)
-        print(
-            f"  {len(sent)} payloads in {passed_s:.0f} s: answered {dict(answered)} = {answered.total()}, ignored as too many"
-            f" {ignored}, too large to be delivered {never}; sum {answered.total() + ignored + never}; {told} facts of health"
-        )
-    third = len(memory) // 3
+        _tell_what_became_of(sent, ear)
+    third = memory[len(memory) // 3]
     print(
-        f"  {kind}: {frames / passed_s:.1f} frames/s, resident {memory[third]:.0f} MiB after a third, {memory[-1]:.0f} at the end"
+        f"  {kind}: {frames / passed_s:.1f} frames/s, resident {third:.0f} MiB after a third, {memory[-1]:.0f} at the end"
     )
     return frames / passed_s
+
+
+def _tell_what_became_of(sent: list[tuple[str, bytes]], ear: Ear) -> None:
+    ear.health = {}
+    eventually(lambda: ear.health, 20)
+    answered = Counter(str(reply.error.code) if reply.error else "ok" for reply in ear.replies)
+    ignored = ear.health["drops"].get("mqtt commands", {}).get("too_many", 0)
+    never = sum(len(payload) > 262_144 for _, payload in sent)
+    total = answered.total() + ignored + never
+    print(f"  {len(sent)} payloads: answered {dict(answered)}, ignored as too many {ignored},")
+    print(f"  too large for the broker to deliver {never}; in all {total}")
 
 
 def _resident_mib(process: subprocess.Popen[bytes]) -> float:
