@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from edge.control import Still
 from edge.mqtt import commands, messages
@@ -192,11 +194,13 @@ class MqttSink:
     def _retain_all(self, info: DeviceInfo, streams: Streams, statuses: dict[str, CameraStatus]) -> None:
         if info is not self._told:
             about = messages.info(info, landmarks_type=streams.landmarks_type, commands=self._verbs)
+            current = {self._topics.state, self._topics.info, *map(self._topics.status, info.cameras)}
             retained = {self._topics.info: v1.encode(about)}
             if self._home_assistant:
-                retained[self._topics.discovery] = device_config(self._topics, about, before=self._introduced)
+                current.add(self._topics.discovery)
+                stale = self._retained.stale(current)
+                retained[self._topics.discovery] = device_config(self._topics, about, before=self._before(about, stale))
                 self._introduced = about
-            current = {self._topics.state, *retained, *map(self._topics.status, info.cameras)}
             self._take_back(self._retained.stale(current))
             self._retained.hold(current)
             self._contents = retained
@@ -206,6 +210,14 @@ class MqttSink:
             self._retain(topic, content, v1.JSON)
         for camera, status in statuses.items():
             self._retain(self._topics.status(camera), status.encode(), v1.TEXT)
+
+    def _before(self, now: v1.Info, stale: Iterable[str]) -> v1.Info:
+        """What Home Assistant may still know of this device: also cameras that went while it was down."""
+        gone = [camera for topic in stale if (camera := self._topics.camera_of_status(topic)) is not None]
+        before = now if self._introduced is None else self._introduced
+        return msgspec.structs.replace(
+            before, cameras={**dict.fromkeys(gone, v1.CameraInfo(source="")), **before.cameras}
+        )
 
     def _retain(self, topic: str, payload: bytes, content_type: str) -> None:
         if self._published.get(topic) == payload:

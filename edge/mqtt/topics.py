@@ -35,6 +35,11 @@ class Topics:
         """online, stalled, reconnecting, paused or disabled."""
         return f"{self.prefix}/{self.device}/camera/{camera}/status"
 
+    def camera_of_status(self, topic: str) -> str | None:
+        """The camera whose status is on `topic`; None when it is another topic."""
+        camera = topic.removeprefix(self.status("").removesuffix("/status")).removesuffix("/status")
+        return camera if topic == self.status(camera) and "/" not in camera else None
+
     def event(self, camera: str) -> str:
         return f"{self.prefix}/{self.device}/camera/{camera}/event"
 

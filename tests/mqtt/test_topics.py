@@ -10,3 +10,6 @@ def test_topics_are_those_of_the_contract() -> None:
     assert topics.info == "pose/v1/hall-pi/info"
     assert topics.landmarks("front") == "pose/v1/hall-pi/camera/front/landmarks"
     assert topics.summary("front") == "pose/v1/hall-pi/camera/front/summary"
+    assert topics.camera_of_status(topics.status("front")) == "front"
+    for other in (topics.state, topics.event("front"), "pose/v1/other/camera/front/status", topics.status("a/b")):
+        assert topics.camera_of_status(other) is None
