@@ -141,7 +141,7 @@ class _Mailbox:
         match kind:
             case "state" | "status":
                 self.latest[kind] = message.payload.decode()
-            case "landmarks" if self.first_pose_s is None and decode_landmarks(message.payload).people:
+            case "landmarks" if self.first_pose_s is None and decode_landmarks(bytes(message.payload)).people:
                 self.first_pose_s = time.monotonic()
             case "summary":
                 self.latest[kind] = json.loads(message.payload)
