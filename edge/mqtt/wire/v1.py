@@ -290,7 +290,7 @@ Keep = Annotated[bool, Meta(description="also after a restart")]
 
 
 class Ping(Request, frozen=True, kw_only=True):
-    """Answered by the thread that carries out everything else."""
+    """Show that it is there: the thread answers that carries out everything else."""
 
 
 class Snapshot(Request, frozen=True, kw_only=True):
