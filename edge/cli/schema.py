@@ -8,16 +8,36 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from edge.config import Config
+from edge import __version__
+from edge.config import Config, MqttConfig
 from edge.config_layers import ENVIRONMENT_PREFIX, SYSTEM_FILE
 
-app = typer.Typer(help="Print schemas, for editors and for documentation.", no_args_is_help=True)
+app = typer.Typer(help="Print schemas, for editors, clients and documentation.", no_args_is_help=True)
 
 
 class Format(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
+
+
+_DEFAULT_PREFIX = MqttConfig().prefix
+
+
+def _prefix(value: str) -> str:
+    try:
+        prefix = MqttConfig(prefix=value).prefix
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    if "{" in prefix or "}" in prefix:
+        raise typer.BadParameter("a topic without braces, in which AsyncAPI puts parameters")
+    return prefix
+
+
+Prefix = Annotated[
+    str, typer.Option("--prefix", help="What topics begin with: mqtt.prefix of the devices.", callback=_prefix)
+]
 
 
 @app.callback()
@@ -37,6 +57,30 @@ def config(
         typer.echo(json.dumps(json_schema(), indent=2))
     else:
         typer.echo("\n".join(_page(json_schema())).rstrip())
+
+
+@app.command()
+def messages(prefix: Prefix = _DEFAULT_PREFIX) -> None:
+    """Every MQTT message: what its payload is, and what comes with it.
+
+    A JSON Schema, draft 2020-12, of an object TOPIC -> PAYLOAD, such as {"pose/v1/hall-pi/state": "online"}: any
+    validator can check a message by it. CBOR is decoded first; each message and its parts are in $defs.
+    """
+    from edge.mqtt import contract
+
+    typer.echo(json.dumps(contract.json_schema(prefix), indent=2))
+
+
+@app.command()
+def asyncapi(prefix: Prefix = _DEFAULT_PREFIX) -> None:
+    """Topics, messages, commands and their replies, with examples: an AsyncAPI 3.0.0 document.
+
+    For documentation and for generators of clients. Its operations are the device's: it sends what it publishes and
+    receives commands.
+    """
+    from edge.mqtt import contract
+
+    typer.echo(json.dumps(contract.asyncapi(__version__, prefix), indent=2))
 
 
 def json_schema() -> dict[str, Any]:
