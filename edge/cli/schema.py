@@ -122,7 +122,7 @@ def _table(heading: str, table: Mapping[str, Any], keys: Mapping[str, Mapping[st
     for name, key in keys.items():
         needed = name in table.get("required", ())
         given = key.get("default")
-        default = "**needed**" if needed else "" if given in {None, ""} else f"`{_toml(given)}`"
+        default = "**needed**" if needed else "" if given in (None, "", []) else f"`{_toml(given)}`"
         yield f"| `{name}` | {_values(key)} | {default} | {key['title']}: {key['description']} |"
     yield ""
 
@@ -137,6 +137,8 @@ def _values(key: Mapping[str, Any]) -> str:
         return ", ".join(f"`{_toml(value)}`" for value in key["enum"])
     if "const" in key:
         return f"`{_toml(key['const'])}`"
+    if key["type"] == "array":
+        return f"list of {_values(key['items'])}"
     if not _is_number(key):
         return {"boolean": "`true`, `false`", "string": "path" if key.get("format") == "path" else "text"}[key["type"]]
     low = f"{key['minimum']}" if "minimum" in key else f"above {key['exclusiveMinimum']}"
