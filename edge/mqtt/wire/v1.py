@@ -426,18 +426,6 @@ def decode_landmarks(payload: bytes) -> Landmarks:
         raise ValueError(f"no landmarks message: {error}") from None
 
 
-def decode_request(verb: str, payload: bytes) -> Request:
-    """What came on P/cmd/<verb>, which is one of `REQUESTS`; an empty payload is an object without fields.
-
-    Raises ValueError, whose text is one short line: replies and the journal have it, and it quotes what strangers send.
-    """
-    try:
-        return msgspec.json.decode(payload or b"{}", type=REQUESTS[verb])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        text = str(error)[:200]
-        raise ValueError("".join(sign if sign.isprintable() else "?" for sign in text)) from None
-
-
 def _table(rows: int, columns: int, values: bytes) -> cbor2.CBORTag:
     return cbor2.CBORTag(_TAG_ARRAY, [[rows, columns], cbor2.CBORTag(_TAG_FLOAT32_LE, values)])
 
