@@ -13,7 +13,7 @@ from edge import logs, preflight
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import ConfigFile, Sets, end_at_once_on_signals, leave, reported_errors, requests_from_signals
 from edge.config_layers import LoadedConfig, find_file, load
-from edge.control import Command, Inbox, Reload, Stop
+from edge.control import Command, Inbox, Pause, Reload, Stop
 from edge.device.systemd import ServiceManager
 from edge.errors import ExitCode
 from edge.pacing import Deadline
@@ -139,7 +139,7 @@ class _Service:
 
     def _serve(self, asked: Command | Reload, reconciler: Reconciler) -> None:
         order = asked.order if isinstance(asked, Command) else asked
-        what = type(order).__name__.lower()
+        what = "resume" if isinstance(order, Pause) and not order.paused else type(order).__name__.lower()
         recording = self._app.recording
         if isinstance(order, Reload):
             self._manager.reloading()

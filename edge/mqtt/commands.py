@@ -16,13 +16,10 @@ from edge.mqtt.session import Message, Received
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 
-MOST_BYTES = 8192
 BURST = 20
 PER_SECOND = 10.0
 REFUSALS_PER_SECOND = 50.0
 """Beyond that what comes too often is not even answered: a flood must not become two."""
-
-REPLY_EXPIRY_S = 60
 
 
 class Bucket:
@@ -92,7 +89,7 @@ class CommandDesk:
     def receive(self, received: Received) -> Message | None:
         """Hand the order on; or the message that refuses it, or None when it gets no answer at all."""
         verb = received.topic.rpartition("/")[2]
-        asked = self._asked(verb if verb in v1.REQUESTS else "unknown", received)
+        asked = self._asked(verb if verb in v1.REQUESTS else v1.UNKNOWN_VERB, received)
         refused = self._refusal(verb, asked, received)
         if refused is None:
             return None
@@ -124,8 +121,11 @@ class CommandDesk:
             return v1.ErrorCode.RETAINED, why
         if verb not in self._verbs:
             return v1.ErrorCode.UNKNOWN_VERB, f"no verb that this device obeys; those are: {', '.join(self._verbs)}"
-        if len(received.payload) > MOST_BYTES:
-            return v1.ErrorCode.OVERSIZED, f"{len(received.payload)} bytes; a command has {MOST_BYTES} at most"
+        if len(received.payload) > v1.MOST_COMMAND_BYTES:
+            return (
+                v1.ErrorCode.OVERSIZED,
+                f"{len(received.payload)} bytes; a command has {v1.MOST_COMMAND_BYTES} at most",
+            )
         return None
 
     def _asked(self, verb: str, received: Received) -> Asked:
@@ -189,7 +189,7 @@ def _message(asked: Asked, content: v1.Reply) -> Message:
         asked.topic,
         v1.encode(content),
         qos=1,
-        expiry_s=REPLY_EXPIRY_S,
+        expiry_s=v1.ANSWER_EXPIRY_S,
         content_type=v1.JSON,
         correlation=asked.correlation,
     )
@@ -200,4 +200,6 @@ def _now_us() -> int:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """Without what would move a terminal's cursor: an unknown field's name is the sender's."""
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)

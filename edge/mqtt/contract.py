@@ -20,14 +20,6 @@ from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 
 DEFAULT_PREFIX = "pose/v1"
-STREAM_EXPIRY_S = 5
-"""A frame's message, or health, that found no reader for so long is of no use to anybody."""
-ANSWER_EXPIRY_S = 60
-"""Whoever asked has given up by then."""
-MOST_PACKET_BYTES = 256 * 1024
-"""What a device takes from the broker in one packet."""
-UNKNOWN_VERB = "unknown"
-"""Stands in the reply's topic for a verb that there is not."""
 
 _NAME = "[^/+#]+"
 _STAND_INS = {"device": _NAME, "camera": _NAME, "verb": ".+"}  # a response topic may have several levels
@@ -90,7 +82,7 @@ def channels(prefix: str = DEFAULT_PREFIX) -> tuple[Channel, ...]:
             content_types=(v1.TEXT,),
         ),
         Channel("info", topics.info, "Info", "What the device is and how it is set.", qos=1, retain=True),
-        Channel("health", topics.health, "Health", "How it is doing, every ten seconds.", expiry_s=STREAM_EXPIRY_S),
+        Channel("health", topics.health, "Health", "How it is doing, every ten seconds.", expiry_s=v1.STREAM_EXPIRY_S),
         Channel(
             "cameraStatus",
             topics.status(camera),
@@ -106,14 +98,14 @@ def channels(prefix: str = DEFAULT_PREFIX) -> tuple[Channel, ...]:
             "Landmarks",
             "Every frame, or mqtt.landmarks_hz of them a second, also those without people.",
             content_types=(v1.JSON, v1.CBOR),
-            expiry_s=STREAM_EXPIRY_S,
+            expiry_s=v1.STREAM_EXPIRY_S,
         ),
         Channel(
             "summary",
             topics.summary(camera),
             "Summary",
             "A frame in brief, a few times a second.",
-            expiry_s=STREAM_EXPIRY_S,
+            expiry_s=v1.STREAM_EXPIRY_S,
         ),
         Channel("event", topics.event(camera), "Event", "What happened to a camera.", qos=1),
         Channel(
@@ -122,7 +114,7 @@ def channels(prefix: str = DEFAULT_PREFIX) -> tuple[Channel, ...]:
             "Jpeg",
             "A picture, on the command `snapshot` only.",
             content_types=(v1.JPEG,),
-            expiry_s=ANSWER_EXPIRY_S,
+            expiry_s=v1.ANSWER_EXPIRY_S,
             user_properties=("seq", "t_us"),
         ),
         *(
@@ -142,7 +134,7 @@ def channels(prefix: str = DEFAULT_PREFIX) -> tuple[Channel, ...]:
             "Reply",
             "What became of a command; every command has one.",
             qos=1,
-            expiry_s=ANSWER_EXPIRY_S,
+            expiry_s=v1.ANSWER_EXPIRY_S,
         ),
         Channel(
             "homeAssistant",
@@ -363,8 +355,8 @@ _PARAMETERS: Json = {
     "device": {"description": "the device's name: `device` in its configuration", "examples": ["hall-pi"]},
     "camera": {"description": "the camera's name: NAME of [camera.NAME]", "examples": ["front"]},
     "verb": {
-        "description": f"the command's; `{UNKNOWN_VERB}` where there is none of that name",
-        "enum": [*v1.REQUESTS, UNKNOWN_VERB],
+        "description": f"the command's; `{v1.UNKNOWN_VERB}` where there is none of that name",
+        "enum": [*v1.REQUESTS, v1.UNKNOWN_VERB],
     },
 }
 
@@ -376,7 +368,7 @@ def _servers(prefix: str) -> Json:
         "retain": True,
         "message": v1.DeviceState.OFFLINE.value,
     }
-    binding = {"lastWill": will, "maximumPacketSize": MOST_PACKET_BYTES, **_BINDING}
+    binding = {"lastWill": will, "maximumPacketSize": v1.MOST_PACKET_BYTES, **_BINDING}
     kinds = {
         "mqtt": ("1883", "A broker"),
         "mqtts": ("8883", "A broker, with TLS"),

@@ -25,11 +25,6 @@ from edge.reports import DeviceInfo, HealthReport
 from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.observation import Observation
 
-EXPIRY_S = 5
-"""A landmark message that found no reader for so long is of no use to anybody."""
-
-SNAPSHOT_EXPIRY_S = 60
-
 HEALTH_EVERY_S = 10.0
 
 _MOST_EVENTS_IN_FLIGHT = 16
@@ -147,7 +142,7 @@ class MqttSink:
         self._session.close(self._state(v1.DeviceState.STOPPED), deadline.left_s())
 
     def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> None:
-        match self._session.publish(Message(topic, payload, expiry_s=EXPIRY_S, content_type=content_type)):
+        match self._session.publish(Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type)):
             case Delivery.TAKEN:
                 self._stats.sent(f"mqtt {what}")
             case Delivery.DISCONNECTED:
@@ -260,7 +255,7 @@ class MqttSink:
     def _show(self, still: Still) -> None:
         about = (("seq", str(still.seq)), ("t_us", str(still.captured_ns // 1000)))
         topic = self._topics.snapshot(still.camera)
-        message = Message(topic, still.jpeg, expiry_s=SNAPSHOT_EXPIRY_S, content_type=v1.JPEG, properties=about)
+        message = Message(topic, still.jpeg, expiry_s=v1.ANSWER_EXPIRY_S, content_type=v1.JPEG, properties=about)
         if self._session.publish(message) is Delivery.TAKEN:
             self._stats.sent("mqtt snapshot")
         else:

@@ -166,9 +166,7 @@ def flood(rounds: int, payloads: int) -> None:
     base = statistics.median(results["none"])
     for kind, rates in results.items():
         median = statistics.median(rates)
-        print(
-            f"{kind}: {median:.1f} frames/s (median of {[round(rate, 1) for rate in rates]}), {median / base:.3f} of none"
-        )
+        print(f"{kind}: {median:.1f} frames/s {[round(rate, 1) for rate in rates]}, {median / base:.3f} of none")
     ratio = statistics.median(results["commands"]) / statistics.median(results["elsewhere"])
     print(f"commands against the same sent elsewhere: {ratio:.3f}")
 
@@ -190,9 +188,7 @@ def _one_flood(kind: str, sent: list[tuple[str, bytes]], process: subprocess.Pop
     if kind == "commands":
         _tell_what_became_of(sent, ear)
     third = memory[len(memory) // 3]
-    print(
-        f"  {kind}: {frames / passed_s:.1f} frames/s, resident {third:.0f} MiB after a third, {memory[-1]:.0f} at the end"
-    )
+    print(f"  {kind}: {frames / passed_s:.1f} frames/s, resident {third:.0f}, later {memory[-1]:.0f} MiB")
     return frames / passed_s
 
 

@@ -24,6 +24,17 @@ CBOR = "application/cbor"
 JPEG = "image/jpeg"
 TEXT = "text/plain"
 
+STREAM_EXPIRY_S = 5
+"""A frame's message, or health, that found no reader for so long is of no use to anybody."""
+ANSWER_EXPIRY_S = 60
+"""Whoever asked has given up by then."""
+MOST_COMMAND_BYTES = 8192
+"""A longer command is refused."""
+MOST_PACKET_BYTES = 256 * 1024
+"""What a device takes from the broker in one packet: a longer one is not even delivered (MQTT 5)."""
+UNKNOWN_VERB = "unknown"
+"""Stands in the reply's topic for a verb that there is not."""
+
 # Fields' types. What has a unit has it in its name or its description.
 Version = Annotated[Literal[1], Meta(description="version of the message's layout")]
 Reason = Annotated[str, Meta(description="one line for people")]
