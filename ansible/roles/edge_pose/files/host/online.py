@@ -8,17 +8,13 @@ Exit codes: 0 it is, or the configuration names no broker; 1 it is not, with one
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 import time
-from urllib.parse import urlsplit
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-
-from edge.config import Config
+from edge.config import Config, without_credentials
 from edge.config_layers import SYSTEM_FILE, load
-from edge.preflight import password
+from edge.mqtt.session import Credentials, Received, Session
+from edge.mqtt.topics import Topics
 
 _STABLE_S = 3.0
 
@@ -27,45 +23,36 @@ class Watch:
     """What the broker says about the device, since when, and why nothing if it says nothing."""
 
     def __init__(self, config: Config) -> None:
-        mqtt = config.mqtt
-        parts = urlsplit(mqtt.url)
-        self.topic = f"{mqtt.prefix}/{config.device}/state"
-        self.state = "no state published"
-        self.since_s = 0.0
-        # Version 3.1.1 is what every broker speaks.
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"{config.device}-gate-{os.getpid()}")
-        if mqtt.username:
-            self._client.username_pw_set(mqtt.username, password(mqtt.password_file) if mqtt.password_file else None)
-        if parts.scheme == "mqtts":
-            self._client.tls_set_context(ssl.create_default_context(cafile=mqtt.ca_file and str(mqtt.ca_file)))
-        self._client.on_connect = self._connected
-        self._client.on_message = self._heard
-        self._address = (parts.hostname or "", parts.port or (8883 if parts.scheme == "mqtts" else 1883))
+        self.topic = Topics(config.mqtt.prefix, config.device).state
+        self._state = ""
+        self._since_s = 0.0
+        self._session = Session(
+            config.mqtt.url,
+            client_id=f"{config.device}-gate-{os.getpid()}",
+            version=config.mqtt.version,
+            credentials=Credentials.of(config.mqtt),
+            on_online=lambda: self._session.subscribe(self.topic, qos=1),
+            on_message=self._heard,
+            session_expiry_s=0,
+        )
+
+    @property
+    def found(self) -> str:
+        return self._state or self._session.trouble or "no state published"
 
     def until(self, end_s: float) -> bool:
         """Whether it is online, and has been for a moment, before the clock shows `end_s`."""
         while time.monotonic() < end_s:
-            try:
-                self._client.connect(*self._address, keepalive=20)
-                while self._client.loop(0.2) == paho.MQTT_ERR_SUCCESS and time.monotonic() < end_s:
-                    if self.state == "online" and time.monotonic() - self.since_s > _STABLE_S:
-                        return True
-            except OSError as error:
-                self.state = f"no connection: {error}"
-            time.sleep(0.5)
+            self._session.service()
+            if self._state == "online" and time.monotonic() - self._since_s > _STABLE_S:
+                self._session.close(None, 1.0)
+                return True
+            time.sleep(0.05)
         return False
 
-    def _connected(
-        self, client: paho.Client, userdata: object, flags: object, reason: object, properties: object
-    ) -> None:
-        if str(reason) == "Success":
-            client.subscribe(self.topic, qos=1)
-        else:
-            self.state = f"the broker refuses: {reason}"
-
-    def _heard(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        self.state = message.payload.decode(errors="replace")
-        self.since_s = time.monotonic()
+    def _heard(self, received: Received) -> None:
+        self._state = received.payload.decode(errors="replace")
+        self._since_s = time.monotonic()
 
 
 def main() -> int:
@@ -77,7 +64,8 @@ def main() -> int:
     watch = Watch(config)
     if watch.until(time.monotonic() + timeout_s):
         return 0
-    print(f"{watch.topic} at {config.mqtt.url} is not online after {timeout_s:g} s but: {watch.state}", file=sys.stderr)
+    brokers = ", ".join(map(without_credentials, config.mqtt.url))
+    print(f"{watch.topic} at {brokers} is not online after {timeout_s:g} s but: {watch.found}", file=sys.stderr)
     return 1
 
 
