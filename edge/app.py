@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edge
-from edge import preflight
 from edge.config import CameraConfig, Config, MqttConfig, Rate, RerunConfig
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
@@ -36,7 +35,6 @@ from edge.vision.frame import Frame
 from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
-    from edge.mqtt.session import Credentials
     from edge.mqtt.sink import Standing, Streams
     from edge.rerun_log.link import LinkSink
     from edge.rerun_log.parcel import Parcel
@@ -243,7 +241,7 @@ class App:
         from edge.mqtt.commands import Answers, CommandDesk
         from edge.mqtt.outbox import Outbox
         from edge.mqtt.retained import RetainedTopics
-        from edge.mqtt.session import Message, Received, Session
+        from edge.mqtt.session import Credentials, Message, Received, Session
         from edge.mqtt.sink import Knowledge, MqttSink, Standing
         from edge.mqtt.topics import Topics
 
@@ -255,7 +253,7 @@ class App:
         self._tell()
         standing = self._standing
         topics = Topics(mqtt.prefix, device)
-        credentials = mqtt_credentials(mqtt)
+        credentials = Credentials.of(mqtt)
 
         def session(will: Message, on_online: Callable[[], None], on_message: Callable[[Received], None]) -> Session:
             return Session(
@@ -461,14 +459,6 @@ def frame_source(name: str, camera: CameraConfig) -> FrameSource:
     from edge.cameras.stream import StreamSource
 
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
-
-
-def mqtt_credentials(mqtt: MqttConfig) -> Credentials:
-    """What the broker is shown and what it has to show."""
-    from edge.mqtt.session import Credentials
-
-    password = "" if mqtt.password_file is None else preflight.password(mqtt.password_file)
-    return Credentials(mqtt.username, password, mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
 
 
 def _hz(rate: Rate) -> float | None:

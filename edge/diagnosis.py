@@ -170,14 +170,14 @@ def _camera(name: str, camera: CameraConfig) -> Finding:
 def _broker(config: Config) -> Finding:
     if not config.mqtt.url:
         return Finding("broker", Verdict.OFF, "mqtt.url is empty: nothing is published")
-    from edge.mqtt.session import Session
+    from edge.mqtt.session import Credentials, Session
 
     try:
         session = Session(
             config.mqtt.url,
             client_id=f"edge-pose-{config.device}-doctor",
             version=config.mqtt.version,
-            credentials=app.mqtt_credentials(config.mqtt),
+            credentials=Credentials.of(config.mqtt),
             session_expiry_s=0,
         )
     except (ConfigError, OSError):  # the configuration's findings have told it

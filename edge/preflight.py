@@ -15,8 +15,7 @@ from pathlib import Path
 from edge.config_layers import LoadedConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.estimators.models.catalog import BUNDLES
-
-_LONGEST_PASSWORD = 4096
+from edge.secret_files import password
 
 
 def require(loaded: LoadedConfig) -> None:
@@ -51,12 +50,6 @@ def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
     if (config.mqtt.cert_file is None) != (config.mqtt.key_file is None):
         alone, other = ("key_file", "cert_file") if config.mqtt.cert_file is None else ("cert_file", "key_file")
         yield loaded.problem(f"mqtt.{other}", "", f"is required beside mqtt.{alone}: a certificate and its key")
-
-
-def password(file: Path) -> str:
-    """The file's first line, or as much of it as is text."""
-    with file.open("rb") as content:
-        return content.readline(_LONGEST_PASSWORD).rstrip(b"\r\n").decode(errors="ignore")
 
 
 def unwritable(directory: Path) -> str | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,3 +82,106 @@ def certificates(folder: Path) -> None:
 def tls_settings(folder: Path) -> str:
     """Lines of mosquitto.conf for a broker with the server's certificate."""
     return f"cafile {folder}/ca.crt\ncertfile {folder}/server.crt\nkeyfile {folder}/server.key"
+
+
+def client_certificate(folder: Path, name: str, *, authority: str = "ca", passphrase: str = "") -> None:
+    """Make NAME.crt and NAME.key for a client; call `certificates` first. passphrase: what the key is sealed with."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    seal = ("-passout", f"pass:{passphrase}") if passphrase else ("-nodes",)
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *seal, "-keyout", f"{name}.key")
+    openssl("req", *key, "-subj", f"/CN={name}", "-out", f"{name}.csr")
+    signer = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial")
+    openssl("x509", "-req", "-in", f"{name}.csr", *signer, "-out", f"{name}.crt")
+
+
+def websocket_settings(port: int | None = None) -> str:
+    """Lines of mosquitto.conf that turn the listener into one for websockets, followed by a usual one on `port`.
+
+    Without the second one mosquitto 2.0.11 does not start. Lines about TLS have to come before these.
+    """
+    return f"protocol websockets\nlistener {port or free_port()} 127.0.0.1"
+
+
+def client_certificate_settings(folder: Path) -> str:
+    """Lines of mosquitto.conf for a broker with TLS that lets in only who has a certificate of the authority."""
+    return f"{tls_settings(folder)}\nrequire_certificate true"
+
+
+def no_subscriptions_settings(folder: Path) -> str:
+    """Lines of mosquitto.conf for a broker that refuses every subscription; its ACL file can't, it only drops."""
+    access = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    roles = folder / "dynamic-security.json"
+    roles.write_text(json.dumps({"defaultACLAccess": access, "clients": [], "groups": [], "roles": []}))
+    places = (Path("/usr/lib"), Path("/usr/local/lib"))
+    plugin = next(file for place in places for file in place.rglob("mosquitto_dynamic_security.so"))
+    return f"plugin {plugin}\nplugin_opt_config_file {roles}"
+
+
+class Relay:
+    """Stands between clients and a server on the loopback interface, as the network does: it can be held and cut."""
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[tuple[socket.socket, socket.socket]] = []  # of all connections there were
+        self._passes = threading.Event()
+        self._passes.set()
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def hold(self) -> None:
+        """Let nothing through. What comes meanwhile is lost at the next `cut`, or let through by `release`."""
+        self._passes.clear()
+
+    def release(self) -> None:
+        self._passes.set()
+
+    def cut(self, *, unnoticed: bool = False) -> None:
+        """End the connections there are. unnoticed: the server is not told."""
+        for client, server in self._ends:
+            for end in (client,) if unnoticed else (client, server):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+        self.release()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+        for end in (end for ends in self._ends for end in ends):
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client = self._listener.accept()[0]
+                server = socket.socket()
+                self._ends.append((client, server))
+                server.connect(("127.0.0.1", self._server_port))
+                for source, sink in ((client, server), (server, client)):
+                    thread = threading.Thread(target=self._pass_on, args=(source, sink), daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._passes.wait()
+                sink.sendall(data)
+
+
+@contextlib.contextmanager
+def relay(server_port: int) -> Iterator[Relay]:
+    """A network to the server on that port that fails on request."""
+    network = Relay(server_port)
+    try:
+        yield network
+    finally:
+        network.close()

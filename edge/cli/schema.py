@@ -101,8 +101,8 @@ def _page(schema: Mapping[str, Any]) -> Iterator[str]:
     yield f"One TOML file, `{SYSTEM_FILE}` or what `--config` or `$EDGE_POSE_CONFIG` names. Unknown keys are refused."
     yield f"Above the file stands the environment (`{ENVIRONMENT_PREFIX}MQTT__URL=…`), above both `--set mqtt.url=…`."
     yield "`edge-pose check` prints what is in force and where it came from; `edge-pose schema config` has this page"
-    yield "as a JSON Schema for editors. What is marked *at run time* can be set over MQTT while the daemon runs, above the"
-    yield "file and below the environment: [mqtt.md](mqtt.md#commands)."
+    yield "as a JSON Schema for editors. What is marked *at run time* can be set over MQTT while the daemon runs, above"
+    yield "the file and below the environment: [mqtt.md](mqtt.md#commands)."
     yield ""
     plain = {name: key for name, key in schema["properties"].items() if "$ref" not in key and name != "camera"}
     yield from _table("Top level", {"description": "Before the first table."}, plain)

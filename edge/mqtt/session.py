@@ -23,10 +23,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode, MQTT
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge.config import MqttConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.logs import FaultLog
 from edge.pacing import Backoff, Deadline
+from edge.secret_files import password
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,12 @@ class Credentials:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+
+    @classmethod
+    def of(cls, mqtt: MqttConfig) -> Credentials:
+        """As configured. Raises OSError when the password's file can't be read."""
+        secret = "" if mqtt.password_file is None else password(mqtt.password_file)
+        return cls(mqtt.username, secret, mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +265,15 @@ class Session:
             case _Phase.CONNECTING if self._connector is not None and not self._connector.is_alive():
                 if self._connect_error:
                     self._lost(self._connect_error)
+                elif self._client.socket() is None:  # closed again while CONNECT was written
+                    self._closed_unheard(self._client.trouble or "the other end closed it")
                 else:
                     self._phase = _Phase.GREETING
                     self._greeting_until_s = time.monotonic() + CONNECT_TIMEOUT_S
             case _Phase.GREETING:
                 self._exchange()
                 if self._phase is _Phase.GREETING and time.monotonic() > self._greeting_until_s:
+                    # Not at once with the other version: it may be frozen, and the next address not.
                     self._lost_unheard("the broker accepts the connection and says nothing")
             case _Phase.ONLINE:
                 self._exchange()
@@ -272,10 +284,14 @@ class Session:
             self._on_online()
 
     def subscribe(self, topic_filter: str, qos: int) -> None:
-        """To be called from `on_online`: each connection needs it again. A broker that refuses is one WARNING."""
+        """To be called from `on_online`: each connection needs it again. A broker that refuses is one WARNING.
+
+        With MQTT 5 `Received.retain` is what the sender said; with 3.1.1 only of what was there before.
+        """
         if self._phase is not _Phase.ONLINE:
             return
-        result, mid = self._client.subscribe(topic_filter, qos)
+        options = SubscribeOptions(qos=qos, retainAsPublished=True) if self._address.version_5 else None
+        result, mid = self._client.subscribe(topic_filter, qos, options=options)
         if result == MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None:
             self._subscribing[mid] = topic_filter
 
@@ -473,12 +489,7 @@ class Session:
                 why += f": another client is named {self._client_id} too; see device"
             self._lost(f"connection lost ({why})", other_version=not (address.known_version or address.version_5))
         elif self._phase is _Phase.GREETING:
-            hint = ""
-            if not address.tls:
-                hint = f"; a broker with TLS wants {'wss' if address.websocket else 'mqtts'}:// in mqtt.url"
-            elif self._credentials.cert_file is None and "mqtt." not in why:
-                hint = "; it may want a client certificate, see mqtt.cert_file"
-            self._lost_unheard(f"connection closed before it was accepted ({why}){hint}")
+            self._closed_unheard(why)
 
     def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
         topic, on_delivered = self._unacknowledged.pop(mid, ("", None))
@@ -522,10 +533,19 @@ class Session:
         self._told.add(what)
         return True
 
-    def _lost_unheard(self, why: str) -> None:
+    def _closed_unheard(self, why: str) -> None:
+        hint = ""
+        if not self._address.tls:
+            hint = f"; a broker with TLS wants {'wss' if self._address.websocket else 'mqtts'}:// in mqtt.url"
+        elif "mqtt." not in why:  # the alert that says so gets lost when the connection ends while CONNECT is written
+            hint = "; it may want another client certificate, or one at all: see mqtt.cert_file"
+        self._lost_unheard(f"connection closed before it was accepted ({why}){hint}", at_once=True)
+
+    def _lost_unheard(self, why: str, *, at_once: bool = False) -> None:
         # Some brokers without MQTT 5 say so, others choke on the packet and say nothing. As long as this broker has
         # not accepted either version, they take turns.
-        self._lost(why, other_version=not self._address.known_version)
+        unknown = not self._address.known_version
+        self._lost(why, other_version=unknown, at_once=unknown and at_once)
 
     def _lost(self, why: str, *, other_version: bool = False, at_once: bool = False) -> None:
         """other_version: the next attempt at this address speaks the other one. at_once: it comes before any else."""
@@ -603,7 +623,7 @@ class _Client(paho.Client):
         # What TLS has decrypted already, the kernel doesn't know of. paho's websocket takes no more from the socket
         # than it is asked for, so that nothing waits in its buffer; it has `pending` too.
         pending = (count := getattr(socket, "pending", None)) is not None and count() > 0
-        readable, writable = _ready(socket.fileno(), self.want_write(), 0.0 if pending else wait_s)
+        readable, writable = _ready(socket.fileno(), wants_write=self.want_write(), wait_s=0.0 if pending else wait_s)
         if readable or pending:
             self.loop_read()
         if writable:
@@ -658,7 +678,7 @@ class _Client(paho.Client):
             return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
-def _ready(descriptor: int, wants_write: bool, wait_s: float) -> tuple[bool, bool]:
+def _ready(descriptor: int, *, wants_write: bool, wait_s: float) -> tuple[bool, bool]:
     """Whether it can be read, which includes its end, and written. Not `select`, which ends at descriptor 1023."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | (select.POLLOUT if wants_write else 0))
@@ -749,6 +769,8 @@ def _why_broken(error: Exception) -> str:
 
 def _tls_reason(error: ssl.SSLError) -> str:
     """In OpenSSL's words, such as "tlsv13 alert certificate required"."""
+    if isinstance(error, ssl.SSLEOFError):
+        return "the other end closed it"
     return (error.reason or str(error)).lower().replace("_", " ")
 
 

@@ -142,13 +142,19 @@ class MqttSink:
         self._session.close(self._state(v1.DeviceState.STOPPED), deadline.left_s())
 
     def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> None:
-        match self._session.publish(Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type)):
+        self._publish(what, Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type))
+
+    def _publish(self, what: str, message: Message) -> None:
+        """What is not taken is not kept either, and counted."""
+        match self._session.publish(message):
             case Delivery.TAKEN:
                 self._stats.sent(f"mqtt {what}")
             case Delivery.DISCONNECTED:
                 self._stats.dropped(f"mqtt {what}", DropCause.DISCONNECTED)
             case Delivery.SLOW:
                 self._stats.dropped(f"mqtt {what}", DropCause.SLOW_RECEIVER)
+            case Delivery.TOO_LARGE:
+                self._stats.dropped(f"mqtt {what}", DropCause.TOO_LARGE)
 
     def _connected(self) -> None:
         """Everything is told anew: what the broker still has of an earlier connection may be anything."""
@@ -246,26 +252,17 @@ class MqttSink:
     def _send_replies(self) -> None:
         waiting, self._replies = self._replies, []
         for message in waiting:
-            self._reply(message)
+            self._publish("reply", message)
         for asked, answer in self._answers.take():
             if answer.still is not None:
                 self._show(answer.still)
-            self._reply(commands.reply(asked, answer))
+            self._publish("reply", commands.reply(asked, answer))
 
     def _show(self, still: Still) -> None:
         about = (("seq", str(still.seq)), ("t_us", str(still.captured_ns // 1000)))
         topic = self._topics.snapshot(still.camera)
         message = Message(topic, still.jpeg, expiry_s=v1.ANSWER_EXPIRY_S, content_type=v1.JPEG, properties=about)
-        if self._session.publish(message) is Delivery.TAKEN:
-            self._stats.sent("mqtt snapshot")
-        else:
-            self._stats.dropped("mqtt snapshot", DropCause.SLOW_RECEIVER)
-
-    def _reply(self, message: Message) -> None:
-        if self._session.publish(message) is Delivery.TAKEN:
-            self._stats.sent("mqtt reply")
-        else:
-            self._stats.dropped("mqtt reply", DropCause.SLOW_RECEIVER)
+        self._publish("snapshot", message)
 
     def _state(self, state: v1.DeviceState) -> Message:
         return Message(self._topics.state, state.encode(), qos=1, retain=True, content_type=v1.TEXT)
