@@ -290,8 +290,11 @@ class Session:
         """
         if self._phase is not _Phase.ONLINE:
             return
-        options = SubscribeOptions(qos=qos, retainAsPublished=True) if self._address.version_5 else None
-        result, mid = self._client.subscribe(topic_filter, qos, options=options)
+        if self._address.version_5:
+            options = SubscribeOptions(qos=qos, retainAsPublished=True)
+            result, mid = self._client.subscribe(topic_filter, options=options)
+        else:
+            result, mid = self._client.subscribe(topic_filter, qos)
         if result == MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None:
             self._subscribing[mid] = topic_filter
 
