@@ -9,7 +9,7 @@ from edge.errors import ExitCode
 
 def main() -> None:
     try:
-        from edge import cli  # noqa: PLC0415 - half a second in which somebody may press Ctrl-C
+        from edge import cli  # noqa: PLC0415 - a moment in which somebody may press Ctrl-C; while a command is loaded click sees it
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     cli.main()

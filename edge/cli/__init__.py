@@ -1,20 +1,72 @@
-"""The command `edge-pose`: one file a subcommand."""
+"""The command `edge-pose`: one file a subcommand, imported when that subcommand runs and not before.
+
+So who only listens needs none of the packages that a device has, and waits for none of them.
+"""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from edge import __version__
-from edge.cli import check, demo, doctor, models, run, schema
 from edge.cli.options import leave
 from edge.errors import ExitCode
 
+COMMANDS = {
+    "run": "The daemon.",
+    "demo": "The main job on a bundled clip; needs nothing else.",
+    "check": "Validate the configuration and print it.",
+    "doctor": "Try each part and say what to do.",
+    "models": "List, fetch and verify the pose models.",
+    "schema": "Print schemas, for editors and for documentation.",
+}
+"""Each is a module here, with a function of that name or, where it has subcommands, an `app`."""
+
+_EXTRAS = {
+    "amqtt": "demo",
+    "av": "device",
+    "cv2": "device",
+    "flatbuffers": "device",
+    "mediapipe": "device",
+    "numpy": "device",
+    "rerun": "device",
+}
+"""Modules outside the base set, and the extra of pyproject.toml that brings them."""
+
+
+class _Commands(TyperGroup):
+    """Lists commands by their names alone, and puts the real one in place when it is about to run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed if name is None else _load(name), rest
+
+
+def _load(name: str) -> Any:
+    """The command as click has it."""
+    module = importlib.import_module(f"edge.cli.{name}")
+    around = typer.Typer(rich_markup_mode=None)
+    if hasattr(module, "app"):
+        around.add_typer(module.app, name=name)
+    else:
+        around.command(name)(getattr(module, name))
+    return typer.main.get_group(around).commands[name]
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"edge-pose {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="edge-pose",
     help="Cameras at the edge: MediaPipe pose in, MQTT summaries and a Rerun stream out.",
     no_args_is_help=True,
@@ -22,12 +74,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
-    if asked:
-        typer.echo(f"edge-pose {__version__}")
-        raise typer.Exit
 
 
 @app.callback()
@@ -40,12 +86,12 @@ def _all_commands(
     pass
 
 
-app.command("run", short_help="The daemon.")(run.run)
-app.command("demo", short_help="The main job on a bundled clip; needs nothing else.")(demo.demo)
-app.command("check", short_help="Validate the configuration and print it.")(check.check)
-app.command("doctor", short_help="Try each part and say what to do.")(doctor.doctor)
-app.add_typer(models.app, name="models")
-app.add_typer(schema.app, name="schema")
+def _not_loaded() -> None:
+    """What is listed until `_Commands` puts the real command in its place."""
+
+
+for _name, _short_help in COMMANDS.items():
+    app.command(_name, short_help=_short_help)(_not_loaded)
 
 
 def main() -> None:
@@ -55,6 +101,13 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no tick mark shows a question mark
     try:
         app()
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        remedy = f"pip install 'edge-pose[{_EXTRAS[missing]}]', see requirements/README.md"
+        print(f"edge-pose: the package {missing} is not installed, which this command needs: {remedy}", file=sys.stderr)
+        leave(ExitCode.UNAVAILABLE)
     except OSError as error:
         # Of files with a name all is said where they are used; what is left is what print writes into.
         if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
