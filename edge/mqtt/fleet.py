@@ -21,6 +21,9 @@ from edge.mqtt.wire import v1
 MOST_DEVICES = 2_000
 MOST_CAMERAS = 64  # a device
 
+_Place = tuple[str, str, str]
+"""Device, camera or nothing, and the kind of message."""
+
 _RETAINED = frozenset({"state", "info", "status"})
 
 _T = TypeVar("_T")
@@ -113,6 +116,7 @@ class Fleet:
         self._below = f"{prefix}/"
         self._devices: dict[str, _Device] = {}
         self._skipped: Counter[Skipped] = Counter()
+        self._doubted: set[_Place] = set()
 
     @property
     def devices(self) -> int:
@@ -137,6 +141,7 @@ class Fleet:
         place = self._place(topic)
         if isinstance(place, Skipped):
             return place
+        self._doubted.discard(place)
         name, camera, kind = place
         if not payload and kind in _RETAINED:
             self._remove(name, camera, kind)
@@ -157,8 +162,7 @@ class Fleet:
             device.heard_s = now_s
         return None
 
-    def _place(self, topic: str) -> tuple[str, str, str] | Skipped:
-        """Device, camera or nothing, and the kind of message."""
+    def _place(self, topic: str) -> _Place | Skipped:
         if not topic.startswith(self._below):
             return Skipped.FOREIGN
         match topic.removeprefix(self._below).split("/"):
@@ -183,6 +187,18 @@ class Fleet:
             device.cameras.pop(camera, None)
         if not device.retained:
             del self._devices[name]
+
+    def doubt(self) -> None:
+        """The broker is back: whatever it still keeps comes again now, and what does not is gone."""
+        for name, device in self._devices.items():
+            self._doubted |= {(name, "", kind) for kind in ("state", "info")}
+            self._doubted |= {(name, camera, "status") for camera, seen in device.cameras.items() if seen.status}
+
+    def drop_doubted(self) -> None:
+        """What did not come again since `doubt` is removed."""
+        for place in self._doubted:
+            self._remove(*place)
+        self._doubted.clear()
 
     def rows(self, now_s: float) -> list[Row]:
         """One for each camera and for each device without cameras, sorted by both names."""

@@ -184,6 +184,23 @@ def test_an_empty_payload_removes() -> None:
     assert not found.skipped
 
 
+def test_what_does_not_come_again_when_the_broker_is_back_is_gone() -> None:
+    found = fleet_of(*HALL, ("hall/camera/rear/status", "online"), ("yard/state", "online"))
+    found.doubt()
+    assert [(row.device, row.camera) for row in found.rows(NOW_S)] == [
+        ("hall", "front"),
+        ("hall", "rear"),
+        ("yard", ""),
+    ]
+    for topic, payload in HALL[:3]:
+        found.take(f"{PREFIX}/{topic}", payload if isinstance(payload, bytes) else payload.encode(), NOW_S)
+    found.drop_doubted()
+    row = only_row(found)
+    assert (row.device, row.camera, row.fps) == ("hall", "front", 29.9)
+    found.drop_doubted()
+    assert only_row(found) == row
+
+
 def test_events_of_types_that_came_later_are_shown() -> None:
     later = json.dumps({"v": 1, "type": "fall_suspected", "id": "x-1", "t_us": int(NOW_S * 1e6), "camera": "front"})
     row = only_row(fleet_of(*HALL, ("hall/camera/front/event", later)))
