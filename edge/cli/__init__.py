@@ -24,6 +24,8 @@ COMMANDS = {
     "check": "Validate the configuration and print it.",
     "doctor": "Try each part and say what to do.",
     "models": "List, fetch and verify the pose models.",
+    "watch": "A live table of all devices and cameras at a broker.",
+    "send": "Send a device one command and print its answer.",
     "schema": "Print schemas, for editors and for documentation.",
 }
 """Each is a module here, with a function of that name or, where it has subcommands, an `app`."""

@@ -74,3 +74,9 @@ def leave(code: int) -> NoReturn:
         with contextlib.suppress(OSError, AttributeError):  # full, or closed from the start
             stream.flush()
     os._exit(code)
+
+
+def fail(code: ExitCode, text: str) -> NoReturn:
+    """Print `edge-pose: text`, a line, and end the process with `code`."""
+    print(f"edge-pose: {text}", file=sys.stderr)
+    leave(code)

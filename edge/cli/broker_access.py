@@ -1,0 +1,87 @@
+"""The broker as an operator's command finds it: by the configuration of this machine, or by an address given."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge import preflight
+from edge.config import MqttConfig
+from edge.config_layers import find_file, load
+from edge.errors import ConfigError
+from edge.mqtt.session import Credentials, Received, Session, Version
+
+# Pictures are the largest that anybody asks for; the daemon's own limit is below that.
+_MOST_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAccess:
+    """Where brokers are, what they are shown, and below which topic the devices are. urls: tried in order."""
+
+    urls: Sequence[str]
+    version: Version
+    credentials: Credentials
+    prefix: str
+
+    def session(
+        self, command: str, *, on_online: Callable[[], None], on_message: Callable[[Received], None]
+    ) -> Session:
+        """A client that leaves nothing behind at the broker. command: part of its name there."""
+        return Session(
+            self.urls,
+            client_id=f"edge-pose-{command}-{secrets.token_hex(4)}",
+            version=self.version,
+            credentials=self.credentials,
+            on_online=on_online,
+            on_message=on_message,
+            session_expiry_s=0,
+            max_packet_bytes=_MOST_BYTES,
+        )
+
+
+def broker_access(file: Path | None, sets: Sequence[str] | None, url: str | None) -> BrokerAccess:
+    """What the [mqtt] table in force says, with `url` in the place of mqtt.url when it is given.
+
+    Only that table is looked at: the cameras are another machine's business. Raises ConfigError.
+    """
+    anything = {"camera": {"any": {"source": "synthetic"}}}
+    settings = [*(sets or []), *([] if url is None else [f"mqtt.url={url}"])]
+    loaded = load(find_file(file), environment=os.environ, sets=settings, base=anything)
+    if flaws := [problem for problem in preflight.problems(loaded) if problem.key.startswith("mqtt.")]:
+        raise ConfigError(flaws)
+    mqtt = loaded.config.mqtt
+    urls = _urls(mqtt)
+    if not urls:
+        expected = "no broker to go to: give its address, e.g. mqtts://hub.local:8883, or set mqtt.url"
+        raise ConfigError([loaded.problem("mqtt.url", "", expected)])
+    return BrokerAccess(urls, mqtt.version, _credentials(mqtt), mqtt.prefix)
+
+
+def describe(session: Session) -> str:
+    """Where it is connected to, or why it is not, in a few words."""
+    if session.online:
+        return f"connected to {session.address}, MQTT {session.protocol}"
+    if session.trouble:
+        return f"no connection to a broker ({session.trouble}); trying {session.address}"
+    return f"connecting to {session.address}"
+
+
+def printable(text: str) -> str:
+    """`text` without what would move a terminal's cursor or worse: anybody may have sent it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _urls(mqtt: MqttConfig) -> tuple[str, ...]:
+    # For as long as mqtt.url is one text and not several.
+    return (mqtt.url,) * bool(mqtt.url) if isinstance(mqtt.url, str) else tuple(mqtt.url)
+
+
+def _credentials(mqtt: MqttConfig) -> Credentials:
+    password = "" if mqtt.password_file is None else preflight.password(mqtt.password_file)
+    # For as long as MqttConfig has no client certificate.
+    certificate = {key: path for key in ("cert_file", "key_file") if (path := getattr(mqtt, key, None)) is not None}
+    return Credentials(mqtt.username, password, mqtt.ca_file, **certificate)
