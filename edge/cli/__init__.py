@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge import __version__
-from edge.cli.options import leave
+from edge.cli.options import fail
 from edge.errors import ExitCode
 
 COMMANDS = {
@@ -31,15 +31,15 @@ COMMANDS = {
 """Each is a module here, with a function of that name or, where it has subcommands, an `app`."""
 
 _EXTRAS = {
-    "amqtt": "demo",
-    "av": "device",
-    "cv2": "device",
-    "flatbuffers": "device",
-    "mediapipe": "device",
-    "numpy": "device",
-    "rerun": "device",
+    "amqtt": ("amqtt", "demo"),
+    "av": ("av", "device"),
+    "cv2": ("opencv-python-headless", "device"),
+    "flatbuffers": ("flatbuffers", "device"),
+    "mediapipe": ("mediapipe", "device"),
+    "numpy": ("numpy", "device"),
+    "rerun": ("rerun-sdk", "device"),
 }
-"""Modules outside the base set, and the extra of pyproject.toml that brings them."""
+"""What is imported from outside the base set: its package, and the extra of pyproject.toml that brings it."""
 
 
 class _Commands(TyperGroup):
@@ -107,12 +107,11 @@ def main() -> None:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRAS:
             raise
-        remedy = f"pip install 'edge-pose[{_EXTRAS[missing]}]', see requirements/README.md"
-        print(f"edge-pose: the package {missing} is not installed, which this command needs: {remedy}", file=sys.stderr)
-        leave(ExitCode.UNAVAILABLE)
+        package, extra = _EXTRAS[missing]
+        remedy = f"pip install 'edge-pose[{extra}]', see requirements/README.md"
+        fail(ExitCode.UNAVAILABLE, f"this command needs the package {package}, which is not installed: {remedy}")
     except OSError as error:
         # Of files with a name all is said where they are used; what is left is what print writes into.
         if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
             raise
-        print(f"edge-pose: standard output can't be written: {error.strerror}", file=sys.stderr)
-        leave(ExitCode.FAILED)
+        fail(ExitCode.FAILED, f"standard output can't be written: {error.strerror}")
