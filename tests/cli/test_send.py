@@ -23,7 +23,7 @@ from edge.cli.local_server import free_port
 from edge.mqtt.wire import v1
 from tests.cli.command import edge_pose
 from tests.conftest import eventually
-from tests.servers import mosquitto
+from tests.servers import certificates, mosquitto, tls_settings
 
 JPEG = b"\xff\xd8 as good as a picture \xff\xd9"
 Answer = Callable[[str, v1.Request], dict[str, Any] | v1.CommandError | None]
@@ -282,3 +282,15 @@ def test_what_is_wrong_with_the_command_line_is_one_line(arguments: list[str], c
     assert sent.stderr.startswith("edge-pose: ")
     assert sent.stderr.count("\n") == 1
     assert line in sent.stderr
+
+
+@pytest.mark.system
+def test_a_broker_with_tls_is_checked_against_the_ca_file_given(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    with mosquitto(settings=tls_settings(tmp_path)) as broker:
+        arguments = ["send", "hall", "ping", "--timeout", "2", "--broker", f"mqtts://localhost:{broker.port}"]
+        trusted = edge_pose(*arguments, "--set", f"mqtt.ca_file={tmp_path}/ca.crt")
+        strange = edge_pose(*arguments, "--set", f"mqtt.ca_file={tmp_path}/stranger.crt")
+    assert trusted.stderr == "edge-pose: hall does not answer within 2 s; the broker knows of no such device\n"
+    assert strange.returncode == 69
+    assert "its certificate is refused" in strange.stderr
