@@ -26,7 +26,7 @@ COMMANDS = {
     "models": "List, fetch and verify the pose models.",
     "watch": "A live table of all devices and cameras at a broker.",
     "send": "Send a device one command and print its answer.",
-    "schema": "Print schemas, for editors and for documentation.",
+    "schema": "Print schemas, for editors, clients and documentation.",
 }
 """Each is a module here, with a function of that name or, where it has subcommands, an `app`."""
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge import preflight
-from edge.config import MqttConfig
 from edge.config_layers import find_file, load
 from edge.errors import ConfigError
 from edge.mqtt.session import Credentials, Received, Session, Version
@@ -54,11 +53,12 @@ def broker_access(file: Path | None, sets: Sequence[str] | None, url: str | None
     if flaws := [problem for problem in preflight.problems(loaded) if problem.key.startswith("mqtt.")]:
         raise ConfigError(flaws)
     mqtt = loaded.config.mqtt
-    urls = _urls(mqtt)
-    if not urls:
+    if not mqtt.url:
         expected = "no broker to go to: give its address, e.g. mqtts://hub.local:8883, or set mqtt.url"
         raise ConfigError([loaded.problem("mqtt.url", "", expected)])
-    return BrokerAccess(urls, mqtt.version, _credentials(mqtt), mqtt.prefix)
+    password = "" if mqtt.password_file is None else preflight.password(mqtt.password_file)
+    credentials = Credentials(mqtt.username, password, mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
+    return BrokerAccess(mqtt.url, mqtt.version, credentials, mqtt.prefix)
 
 
 def describe(session: Session) -> str:
@@ -73,15 +73,3 @@ def describe(session: Session) -> str:
 def printable(text: str) -> str:
     """`text` without what would move a terminal's cursor or worse: anybody may have sent it."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-def _urls(mqtt: MqttConfig) -> tuple[str, ...]:
-    # For as long as mqtt.url is one text and not several.
-    return (mqtt.url,) * bool(mqtt.url) if isinstance(mqtt.url, str) else tuple(mqtt.url)
-
-
-def _credentials(mqtt: MqttConfig) -> Credentials:
-    password = "" if mqtt.password_file is None else preflight.password(mqtt.password_file)
-    # For as long as MqttConfig has no client certificate.
-    certificate = {key: path for key in ("cert_file", "key_file") if (path := getattr(mqtt, key, None)) is not None}
-    return Credentials(mqtt.username, password, mqtt.ca_file, **certificate)

@@ -121,9 +121,12 @@ def request(verb: str, arguments: Sequence[str], *, camera: str | None = None, k
     if kind is v1.Record and "on" not in fields:
         raise ValueError("record: expected on or off")
     try:
-        return msgspec.convert({"id": secrets.token_hex(8), **fields}, type=kind)
+        command = msgspec.convert({"id": secrets.token_hex(8), **fields}, type=kind)
     except ValueError as error:
         raise ValueError(f"{verb}: {str(error).replace(' - at `$.', ' at `')}") from None
+    if (length := len(v1.encode(command))) > v1.MOST_COMMAND_BYTES:
+        raise ValueError(f"{verb}: the command has {length} bytes, a device takes {v1.MOST_COMMAND_BYTES} at most")
+    return command
 
 
 def _assignment(kind: type[v1.Request], verb: str, argument: str) -> tuple[str, object]:

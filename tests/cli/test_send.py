@@ -132,6 +132,7 @@ def test_requests_have_the_fields_of_their_verb() -> None:
         ("ping", ["x=1"], {}, "ping takes no x"),
         ("set", [], {}, "set: what? expected KEY=VALUE, e.g. pose.max_people=2, or KEY= to take it back"),
         ("set", ["pose.model"], {}, "set: 'pose.model': expected KEY=VALUE, e.g. pose.max_people=2"),
+        ("set", [f"pose.model={'x' * 8192}"], {}, "set: the command has 8257 bytes, a device takes 8192 at most"),
         ("record", [], {}, "record: expected on or off"),
         ("record", ["maybe"], {}, "record: 'maybe': expected on or off"),
         ("record", ["on=2"], {}, "record: Expected `bool`, got `int` at `on`"),

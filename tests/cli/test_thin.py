@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -66,6 +67,12 @@ def test_the_thin_environment_has_nothing_of_a_device(thin: Path) -> None:
         thin / "python", "-c", f"import importlib.util as u; print([m for m in {DEVICE_PACKAGES} if u.find_spec(m)])"
     )
     assert found.stdout == "[]\n", found.stderr
+
+
+def test_what_is_listed_of_a_group_is_what_it_says_itself() -> None:
+    for name, short in COMMANDS.items():
+        group = getattr(importlib.import_module(f"edge.cli.{name}"), "app", None)
+        assert group is None or group.info.help == short
 
 
 def test_help_lists_every_command(thin: Path) -> None:
