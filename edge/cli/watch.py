@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -137,16 +139,26 @@ def _view(*, as_json: bool) -> _View:
 
 
 def _look(watched: _Watched, view: _View, inbox: Inbox, seconds: float | None) -> bool:
-    """Until somebody asks for the end, True, or `seconds` are over, False."""
+    """Until somebody asks for the end, True, or `seconds` are over, False. Raises BrokenPipeError when nobody reads."""
     end = None if seconds is None else Deadline(seconds)
     while True:
         watched.turn()
+        _require_reader()
         over = end is not None and not end.left_s()
         view.show(watched, last=over)
         if over:
             return False
         if inbox.next(_TURN_S if end is None else min(_TURN_S, end.left_s())):
             return True
+
+
+def _require_reader() -> None:
+    """Not left to the next line, which may be long in coming where nothing changes."""
+    if sys.stdout is not None:
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)
+        if any(event & select.POLLERR for _, event in output.poll(0)):
+            raise BrokenPipeError
 
 
 class _LiveTable:
