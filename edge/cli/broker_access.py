@@ -56,9 +56,7 @@ def broker_access(file: Path | None, sets: Sequence[str] | None, url: str | None
     if not mqtt.url:
         expected = "no broker to go to: give its address, e.g. mqtts://hub.local:8883, or set mqtt.url"
         raise ConfigError([loaded.problem("mqtt.url", "", expected)])
-    password = "" if mqtt.password_file is None else preflight.password(mqtt.password_file)
-    credentials = Credentials(mqtt.username, password, mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
-    return BrokerAccess(mqtt.url, mqtt.version, credentials, mqtt.prefix)
+    return BrokerAccess(mqtt.url, mqtt.version, Credentials.of(mqtt), mqtt.prefix)
 
 
 def describe(session: Session) -> str:

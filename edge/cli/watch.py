@@ -116,7 +116,7 @@ class _Watched:
             self._session.subscribe(topic, qos=0)
 
     def _take(self, received: Received) -> None:
-        self.fleet.take(received.topic, received.payload, time.time(), retained=received.retain)
+        self.fleet.take(received.topic, received.payload, time.time())
 
 
 class _View(Protocol):

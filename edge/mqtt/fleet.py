@@ -61,7 +61,7 @@ class Row:
     model: str
     session: str
     age_s: float | None
-    """Since the device last said anything itself; what the broker kept of earlier does not count."""
+    """Since the device last said anything that nobody keeps: health, a summary, an event."""
 
 
 class _AnyEvent(Struct, frozen=True):
@@ -127,16 +127,13 @@ class Fleet:
         """How many messages told nothing, by cause."""
         return dict(self._skipped)
 
-    def take(self, topic: str, payload: bytes, now_s: float, *, retained: bool = False) -> None:
-        """Take any message. An empty payload where messages are retained removes what was there.
-
-        retained: the broker kept it of earlier. Never raises.
-        """
-        why = self._take(topic, payload, now_s, retained=retained)
+    def take(self, topic: str, payload: bytes, now_s: float) -> None:
+        """Take any message; never raises. An empty payload where messages are retained removes what was there."""
+        why = self._take(topic, payload, now_s)
         if why is not None:
             self._skipped[why] += 1
 
-    def _take(self, topic: str, payload: bytes, now_s: float, *, retained: bool) -> Skipped | None:
+    def _take(self, topic: str, payload: bytes, now_s: float) -> Skipped | None:
         """Why it was skipped, or None."""
         place = self._place(topic)
         if isinstance(place, Skipped):
@@ -158,7 +155,7 @@ class Fleet:
         except (ValueError, RecursionError):  # what msgspec raises, text that is not UTF-8, nesting without end
             return Skipped.MALFORMED
         self._devices[name] = device
-        if not retained and not (kind == "state" and device.state is v1.DeviceState.OFFLINE):  # the broker says that
+        if kind not in _RETAINED:  # those the broker may have kept from long ago, or say itself, as the last will
             device.heard_s = now_s
         return None
 
