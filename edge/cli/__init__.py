@@ -9,13 +9,12 @@ import errno
 import importlib
 import io
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from edge import __version__
-from edge.cli.options import fail
 from edge.errors import ExitCode
 
 COMMANDS = {
@@ -109,9 +108,15 @@ def main() -> None:
             raise
         package, extra = _EXTRAS[missing]
         remedy = f"pip install 'edge-pose[{extra}]', see requirements/README.md"
-        fail(ExitCode.UNAVAILABLE, f"this command needs the package {package}, which is not installed: {remedy}")
+        _fail(ExitCode.UNAVAILABLE, f"this command needs the package {package}, which is not installed: {remedy}")
     except OSError as error:
         # Of files with a name all is said where they are used; what is left is what print writes into.
         if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EPIPE}:
             raise
-        fail(ExitCode.FAILED, f"standard output can't be written: {error.strerror}")
+        _fail(ExitCode.FAILED, f"standard output can't be written: {error.strerror}")
+
+
+def _fail(code: ExitCode, text: str) -> NoReturn:
+    from edge.cli.options import fail  # with it comes pydantic, which --help and --version need not wait for
+
+    fail(code, text)
