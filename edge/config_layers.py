@@ -145,7 +145,7 @@ def _layers(
     for variable, text in sorted(environment.items()):
         if variable.startswith(ENVIRONMENT_PREFIX) and layers.is_text(text, f"environment {variable}"):
             keys = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-            layers.put(keys, _toml_value(text), f"environment {variable}")
+            layers.put(keys, toml_value(text), f"environment {variable}")
     for assignment in sets:
         if not layers.is_text(assignment, "--set"):
             continue
@@ -154,7 +154,7 @@ def _layers(
             found = next(iter(assignment.split()), "")  # the rest may be a secret
             layers.problems.append(ConfigProblem("--set", found, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2"))
             continue
-        layers.put(tuple(part.strip() for part in key.split(".")), _toml_value(text), "--set")
+        layers.put(tuple(part.strip() for part in key.split(".")), toml_value(text), "--set")
     return layers
 
 
@@ -199,7 +199,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError([ConfigProblem(str(file), "syntax", "", problem)]) from None
 
 
-def _toml_value(text: str) -> object:
+def toml_value(text: str) -> object:
     """`text` as a TOML value, so that 5 is a number and [1, 2] a list; text that is none stands for itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text

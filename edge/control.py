@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from edge.config import SettingValue
 from edge.pacing import Deadline
+
+if TYPE_CHECKING:
+    from edge.config import SettingValue  # with pydantic, for which --help need not wait
 
 # The kernel may deliver a signal to any thread, and only when the main thread comes back to Python does its handler
 # run. So it waits in short pieces.

@@ -8,7 +8,6 @@ import math
 import re
 import secrets
 import time
-import tomllib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from msgspec import UnsetType
 from edge import logs
 from edge.cli.broker_access import BrokerAccess, broker_access, describe, printable
 from edge.cli.options import ConfigFile, Json, Sets, fail, reported_errors
+from edge.config_layers import toml_value
 from edge.errors import ExitCode
 from edge.mqtt.session import Delivery, Message, Received, Session
 from edge.mqtt.topics import Topics
@@ -143,10 +143,7 @@ def value(text: str) -> object:
     """`text` as a TOML value, or itself where it is none or one that JSON has not; null for an empty one."""
     if not text:
         return None
-    try:
-        found = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
-    except (ValueError, RecursionError):
-        return text
+    found = toml_value(text)
     number = isinstance(found, int | float) and math.isfinite(found)
     return found if number or isinstance(found, str | list | dict) else text
 
