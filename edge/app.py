@@ -149,7 +149,7 @@ class App:
         swaps = {
             name: self.daemon.cameras[name].beside(self._estimator())
             for name in stay
-            if running[name].pose != wanted[name].pose
+            if running[name].pose != wanted[name].pose and not self.daemon.cameras[name].ended
         }
         pauses = [name for name in stay if running[name].paused != wanted[name].paused]
         gone = [name for name in running if name not in wanted]

@@ -1,6 +1,6 @@
-"""Makes the pictures that README and docs show, each from what a real `edge-pose demo` printed, published and recorded.
+"""Makes the pictures that README and docs show, from what real runs of `edge-pose` printed, published and recorded.
 
-usage: .venv/bin/python docs/pictures/make.py [--out DIR] [viewer] [terminal] [angle]
+usage: .venv/bin/python docs/pictures/make.py [--out DIR] [viewer] [terminal] [angle] [watch]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,13 @@ from rerun.experimental import ViewerClient
 from rich.console import Console
 from rich.text import Text
 
+from edge.cli.demo import CLIP
+from edge.cli.local_broker import BrokerKind, local_broker
 from edge.cli.local_server import free_port, local_server
 from edge.cli.local_viewer import rerun_program, without_analytics
+from edge.cli.watch import page
+from edge.mqtt.fleet import Fleet, Row
+from edge.mqtt.session import Credentials, Session
 from edge.pacing import Deadline
 from edge.rerun_log.scene import angles_entity
 from edge.vision.kinematics import JOINTS
@@ -149,8 +154,13 @@ def terminal(demo: Demo, scratch: Path, picture: Path) -> str:
         text = Text.from_ansi(line)
         for row in text.divide(range(COLUMNS, len(text), COLUMNS)):  # a terminal goes on below where a line is full
             console.print(row, highlight=False)
-    svg = console.export_svg(title=f"edge-pose demo --seconds {SECONDS}", unique_id="terminal")
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # they are fetched from the net
+    return save_svg(console, f"edge-pose demo --seconds {SECONDS}", picture)
+
+
+def save_svg(console: Console, title: str, picture: Path) -> str:
+    """What the console has recorded, without what would be fetched from the net to show it."""
+    svg = console.export_svg(title=title, unique_id=picture.stem)
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code, monospace", "ui-monospace, Consolas, 'DejaVu Sans Mono', monospace")
     svg = re.sub(r"\s*<!--.*?-->", "", svg.replace("font-family: arial", "font-family: sans-serif"))
     # librsvg cuts off no-break spaces at a text's ends too, and with them the indentation.
@@ -213,7 +223,67 @@ def save(image: Image.Image, picture: Path) -> str:
     return f"{image.width}x{image.height}"
 
 
-PICTURES = {"viewer": (viewer, "viewer.png"), "terminal": (terminal, "terminal.svg"), "angle": (angle, "angle.png")}
+def watch(demo: Demo, scratch: Path, picture: Path) -> str:
+    """Four devices as `edge-pose watch` shows them: one at work with two cameras, one paused, one stopped, one gone."""
+    fleet = Fleet("pose/v1")
+    with local_broker(BrokerKind.AUTO) as broker, contextlib.ExitStack() as devices:
+
+        def run(device: str, **keys: object) -> subprocess.Popen[bytes]:
+            keys |= {"device": device, "mqtt.url": broker.url, "mqtt.version": broker.version, "pose.model": "lite"}
+            sets = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+            command = [sys.executable, "-m", "edge", "run", *sets]
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+            devices.callback(process.wait)
+            devices.callback(process.kill)
+            return process
+
+        def shown(device: str, camera: str = "") -> Row | None:
+            rows = (row for row in fleet.rows(time.time()) if row.device == device and row.camera in {camera, "front"})
+            return next(rows, None)
+
+        def subscribe() -> None:
+            of_device = ("state", "info", "health", *(f"camera/+/{kind}" for kind in ("status", "summary", "event")))
+            for topic in of_device:
+                session.subscribe(f"pose/v1/+/{topic}", qos=1)
+
+        session = Session(
+            [broker.url],
+            client_id="picture",
+            version=broker.version,
+            credentials=Credentials(),
+            on_online=subscribe,
+            on_message=lambda it: fleet.take(it.topic, it.payload, time.time()),
+        )
+
+        def until(holds: Callable[[], object]) -> None:
+            deadline = Deadline(90.0)
+            while not holds():
+                session.service()
+                time.sleep(0.02)
+                if not deadline.left_s():
+                    sys.exit("make.py: the devices don't come to what is to be shown")
+
+        clip = {"camera.front.source": CLIP, "camera.front.loop": "true"}
+        lost = run("cellar", **{"camera.front.source": "synthetic", "camera.front.fps": 5})
+        done = run("attic", **{"camera.front.source": "synthetic", "camera.front.fps": 5})
+        until(lambda: shown("cellar") and shown("attic") and shown("attic").fps and shown("cellar").fps)
+        lost.kill()
+        done.terminate()
+        run("hall", **clip, **{"camera.door.source": "rtsp://127.0.0.1:1/door"})
+        run("yard", **{"camera.front.source": "synthetic", "camera.front.paused": "true"})
+        until(lambda: shown("hall") and (shown("hall").fps or 0) > 10 and shown("cellar").state == "offline")
+        console = Console(record=True, file=io.StringIO(), width=110, force_terminal=True, color_system="truecolor")
+        console.print(page(f"connected to {session.address}, MQTT {session.protocol}", fleet, time.time(), 110))
+        session.close(None, 1.0)
+    return save_svg(console, "edge-pose watch", picture)
+
+
+PICTURES = {
+    "viewer": (viewer, "viewer.png"),
+    "terminal": (terminal, "terminal.svg"),
+    "angle": (angle, "angle.png"),
+    "watch": (watch, "watch.svg"),
+}
 
 
 def main() -> None:
