@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from edge.config_layers import SYSTEM_FILE, load
+from edge.daemon import STOP_DEADLINE_S
 from edge.device.systemd import ALIVE_FILE
 from edge.errors import ExitCode
 from edge.estimators.models.store import PRELOADED_DIR, STATE_DIR
-from edge.pipeline import STALLED_AFTER_S, STOP_DEADLINE_S
+from edge.pipeline import STALLED_AFTER_S
 
 ROOT = Path(__file__).parents[1]
 UNIT = (ROOT / "deploy/systemd/edge-pose.service").read_text()
