@@ -15,7 +15,7 @@ from edge.interfaces import EndOfStream
 from edge.lanes import Lane, LaneGroup
 from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline
-from edge.reports import Event
+from edge.reports import Event, EventKind
 from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -39,12 +39,16 @@ class Film:
         self.live = live
         self.opened = self.closed = self.given = 0
         self._script = deque(script)
-        self._opening = deque(opening)
+        self._opening: deque[Exception | None] = deque(opening)
+
+    def fails_to_open_after(self, opened: int, *errors: Exception) -> None:
+        """Have it opened so many times, and then fail for these reasons before it works again."""
+        self._opening.extend([*[None] * opened, *errors])
 
     def __enter__(self) -> Self:
         self.opened += 1
-        if self._opening:
-            raise self._opening.popleft()
+        if self._opening and (error := self._opening.popleft()):
+            raise error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,6 +220,10 @@ class Rig:
 
     def status(self, camera: str = "front") -> CameraStatus:
         return self.stats.cameras[camera].status
+
+    def happened(self, camera: str = "front") -> list[tuple[EventKind, str]]:
+        """What has happened to the camera, with its reasons."""
+        return [(event.kind, event.reason) for event in self.events if event.camera == camera]
 
     def captured(self, camera: str = "front") -> int:
         return self.stats.cameras[camera].counts().captured

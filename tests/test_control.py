@@ -3,8 +3,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
-from edge.control import CameraEnded, Inbox, Reload, Stop
+import pytest
+
+from edge.control import MOST_COMMANDS, Answer, CameraEnded, Command, Inbox, Order, Pause, Ping, Reload, Restart, Stop
 
 PATIENCE_S = 20.0
 
@@ -44,3 +47,85 @@ def test_a_signal_handler_may_interrupt_the_very_wait_that_it_ends() -> None:
         assert inbox.next(PATIENCE_S) == Stop("SIGUSR1")
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def command(order: Order | None = None) -> Command:
+    return Command(order or Ping(), unanswered)
+
+
+def unanswered(answer: Answer) -> None:
+    pytest.fail(f"an inbox hands commands over, it does not answer them: {answer}")
+
+
+class TestCommands:
+    def test_commands_come_in_the_order_in_which_they_were_asked_and_among_the_other_requests(self) -> None:
+        inbox = Inbox()
+        first, second, third = command(Ping()), command(Pause("front", paused=True, keep=False)), command(Restart())
+        assert inbox.ask(first)
+        inbox.post(Reload())
+        assert inbox.ask(second)
+        inbox.post(CameraEnded("front"))
+        assert inbox.ask(third)
+
+        served = [inbox.next(PATIENCE_S) for _ in range(5)]
+
+        assert served == [first, Reload(), second, CameraEnded("front"), third]
+        assert inbox.next(0.01) is None
+
+    def test_so_many_may_wait_and_whoever_comes_then_is_sent_away_and_leaves_no_trace(self) -> None:
+        inbox = Inbox()
+        waiting = [command() for _ in range(MOST_COMMANDS)]
+        assert all(inbox.ask(each) for each in waiting)
+
+        assert [inbox.ask(command(Restart())) for _ in range(5)] == [False] * 5
+
+        assert [inbox.next(PATIENCE_S) for _ in waiting] == waiting
+        assert inbox.next(0.01) is None
+
+    def test_each_that_is_served_makes_room_for_one(self) -> None:
+        inbox = Inbox()
+        while inbox.ask(command()):
+            pass
+        for _ in range(3 * MOST_COMMANDS):
+            assert isinstance(inbox.next(PATIENCE_S), Command)
+            assert inbox.ask(command())
+            assert not inbox.ask(command())
+
+    def test_other_requests_neither_need_room_nor_make_any(self) -> None:
+        inbox = Inbox()
+        for number in range(10 * MOST_COMMANDS):
+            inbox.post(CameraEnded(str(number)))
+        while inbox.ask(command()):
+            pass
+        for _ in range(10 * MOST_COMMANDS):
+            assert isinstance(inbox.next(PATIENCE_S), CameraEnded)
+            assert not inbox.ask(command())
+
+    def test_a_stop_overtakes_all_that_wait(self) -> None:
+        inbox = Inbox()
+        assert all(inbox.ask(command()) for _ in range(3))
+        inbox.post(Stop("SIGTERM"))
+
+        assert [inbox.next(PATIENCE_S) for _ in range(5)] == [Stop("SIGTERM")] * 5
+
+    def test_a_stop_says_whether_to_start_again(self) -> None:
+        inbox = Inbox()
+        inbox.post(Stop("a restart was asked for", again=True))
+        inbox.post(Stop("SIGTERM"))
+
+        assert inbox.next(None) == Stop("a restart was asked for", again=True)
+
+    def test_however_many_ask_at_once_no_more_wait_than_may_and_each_is_served_once(self) -> None:
+        inbox = Inbox()
+        begin = threading.Barrier(8)
+
+        def ask(_: int) -> list[Command]:
+            begin.wait(PATIENCE_S)
+            return [mine for mine in (command() for _ in range(50)) if inbox.ask(mine)]
+
+        with ThreadPoolExecutor(8) as threads:
+            taken = [each for part in threads.map(ask, range(8)) for each in part]
+
+        assert len(taken) == MOST_COMMANDS
+        served = [inbox.next(PATIENCE_S) for _ in taken]
+        assert {id(each) for each in served} == {id(each) for each in taken}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -100,6 +101,88 @@ class TestSlot:
         assert taken[-1:] == list(range(count))[-1:], "the newest is never the one that is lost"
         if overflow is SlotOverflow.WAIT:
             assert lost == 0
+
+
+class TestRelief:
+    """A taker that is relieved takes nothing more; what waits is for the one after it."""
+
+    @pytest.mark.parametrize("overflow", SlotOverflow)
+    def test_who_waits_is_relieved_at_once_and_what_comes_is_for_the_next(self, overflow: SlotOverflow) -> None:
+        slot: Slot[str] = Slot(overflow)
+        relieved = threading.Event()
+        with ThreadPoolExecutor() as threads:
+            taking = threads.submit(slot.take, relieved)
+            relieved.set()
+            slot.wake()
+            assert taking.result(PATIENCE_S) is None
+        slot.put("frame")
+
+        assert slot.take(relieved) is None
+        taken = slot.take(threading.Event())
+        assert taken is not None
+        assert taken[0] == "frame"
+
+    def test_who_is_woken_without_being_relieved_waits_on(self) -> None:
+        slot: Slot[str] = Slot(SlotOverflow.WAIT)
+        with ThreadPoolExecutor() as threads:
+            taking = threads.submit(slot.take, threading.Event())
+            for _ in range(20):
+                slot.wake()
+            slot.put("frame")
+            taken = taking.result(PATIENCE_S)
+
+        assert taken is not None
+        assert taken[0] == "frame"
+
+    def test_who_is_relieved_leaves_also_the_last_item_of_a_closed_slot(self) -> None:
+        slot: Slot[str] = Slot(SlotOverflow.WAIT)
+        slot.put("last")
+        slot.close()
+        relieved = threading.Event()
+        relieved.set()
+
+        assert slot.take(relieved) is None
+        taken = slot.take()
+        assert taken is not None
+        assert taken[0] == "last"
+
+    @pytest.mark.parametrize("overflow", SlotOverflow)
+    @given(count=st.integers(0, 200), reliefs=st.lists(st.integers(0, 200), max_size=4).map(sorted))
+    @settings(deadline=None, max_examples=15)
+    def test_takers_that_relieve_each_other_take_every_item_once_and_in_order(
+        self, overflow: SlotOverflow, count: int, reliefs: list[int]
+    ) -> None:
+        slot: Slot[int] = Slot(overflow)
+        lost: list[bool] = []
+
+        def put_all() -> None:
+            lost.extend(not slot.put(number) for number in range(count))
+            slot.close()
+
+        def take_until(relieved: threading.Event) -> list[int]:
+            taken: list[int] = []
+            while (item := slot.take(relieved)) is not None:
+                taken.append(item[0])
+                so_far.append(item[0])
+            return taken
+
+        taken: list[int] = []
+        so_far: list[int] = []
+        with ThreadPoolExecutor() as threads:
+            putting = threads.submit(put_all)
+            for relief in reliefs:
+                relieved = threading.Event()
+                taking = threads.submit(take_until, relieved)
+                eventually(lambda least=relief, took=taking: took.done() or so_far[-1:] >= [least])
+                relieved.set()
+                slot.wake()
+                taken += taking.result(PATIENCE_S)
+            taken += take_until(threading.Event())
+            putting.result(PATIENCE_S)
+
+        assert taken == so_far == sorted(set(taken))
+        assert len(taken) + sum(lost) == count
+        assert taken[-1:] == list(range(count))[-1:], "the newest is never the one that is lost"
 
 
 class TestLane:

@@ -2,19 +2,35 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Self
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.errors import CameraLost, CameraUnusable, EdgePoseError, EstimatorError, ModelError, SinkError
-from edge.stats import DropCause
+from edge.control import Stop
+from edge.daemon import EndRequested
+from edge.errors import (
+    CameraLost,
+    CameraUnusable,
+    EdgePoseError,
+    EstimatorError,
+    ModelError,
+    SinkError,
+    UnforeseenError,
+)
+from edge.interfaces import EndOfStream
+from edge.lanes import IDLE_S
+from edge.pacing import Deadline
+from edge.reports import EventKind
+from edge.stats import CameraStatus, DropCause
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
 from tests.conftest import eventually, frame
-from tests.rigs import PATIENCE_S, Film, Rig, Shelf, Watcher, frames, gate
+from tests.rigs import PATIENCE_S, PROMISED_STOP_S, Film, Rig, Shelf, Watcher, frames, gate
 
 
 class TestFiles:
@@ -315,3 +331,678 @@ class TestProgress:
             # Longer than a source may take to answer, and than the first pauses between two tries.
             assert rig.daemon.stalled(2.0) == []
             rig.daemon.stop()
+
+
+class TestAnotherEstimator:
+    """One estimator takes over from another while the camera goes on."""
+
+    @given(
+        count=st.integers(0, 40),
+        swaps=st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=3).map(sorted),
+    )
+    @settings(deadline=None, max_examples=40)
+    def test_a_files_frames_are_estimated_once_and_in_order_whenever_it_happens(
+        self, count: int, swaps: list[tuple[int, bool]]
+    ) -> None:
+        script: list[Frame | Exception | threading.Event] = [*frames(count)]
+        gates = [threading.Event() for _ in swaps]
+        for (at, _), go_on in reversed(list(zip(swaps, gates, strict=True))):
+            script.insert(min(at, count), go_on)
+        film, sink, watchers = Film(*script), Shelf(), [Watcher()]
+        rig = Rig({"front": (film, watchers[0])}, {"mqtt": sink}, video={"video": (video := Shelf())})
+        rig.daemon.start()
+        for (at, running), go_on in zip(swaps, gates, strict=True):
+            eventually(lambda at=at: film.given >= min(at, count))
+            watchers.append(Watcher())
+            if running:  # the swap and the frames, or the end of the stream, run a race
+                go_on.set()
+            rig.swap(watchers[-1])
+            go_on.set()
+
+        assert rig.ended() == "every camera has ended"
+        rig.daemon.stop()
+        assert sink.seqs == video.seqs == list(range(count))
+        assert (rig.captured(), rig.estimated(), rig.stats.drops()) == (count, count, {})
+        assert [watcher.freed for watcher in watchers] == [True] * len(watchers)
+        assert rig.happened() == [(EventKind.CAMERA_ENDED, "its frames are over")]
+
+    @given(swaps=st.lists(st.integers(0, 60), max_size=3).map(sorted))
+    @settings(deadline=None, max_examples=20)
+    def test_a_live_cameras_frames_are_estimated_once_and_in_order_or_counted(self, swaps: list[int]) -> None:
+        with gate() as never:
+            sink, watchers = Shelf(), [Watcher()]
+            rig = Rig({"front": (Film(*frames(60), never, live=True), watchers[0])}, {"mqtt": sink})
+            rig.daemon.start()
+            for at in swaps:
+                eventually(lambda at=at: rig.captured() >= at)
+                watchers.append(Watcher())
+                rig.swap(watchers[-1])
+            eventually(lambda: sink.seqs[-1:] == [59])
+            rig.daemon.stop()
+
+        assert sink.seqs == sorted(set(sink.seqs))
+        assert rig.every_frame_is_accounted_for()
+        assert {cause for _, cause in rig.stats.drops()} <= {DropCause.NEWER_FRAME}
+        assert [watcher.freed for watcher in watchers] == [True] * len(watchers)
+
+    def test_the_old_one_goes_on_while_the_new_one_is_loaded_and_is_freed_when_it_has_taken_over(self) -> None:
+        with gate() as model, gate() as second, gate() as third:
+            old, new, sink = Watcher(), Watcher(model=model), Shelf()
+            film = Film(*frames(3), second, *frames(3, first=3), third, *frames(3, first=6))
+            rig = Rig({"front": (film, old)}, {"mqtt": sink})
+            rig.daemon.start()
+            eventually(lambda: old.seen == [0, 1, 2])
+            with ThreadPoolExecutor() as threads:
+                swapping = threads.submit(rig.swap, new)
+                assert new.loads.wait(PATIENCE_S)
+                second.set()
+                eventually(lambda: old.seen == [0, 1, 2, 3, 4, 5])
+                assert (new.seen, old.freed, swapping.done()) == ([], False, False)
+                model.set()
+                swapping.result(PATIENCE_S)
+            assert (old.freed, new.freed) == (True, False)
+            third.set()
+            rig.ended()
+            rig.daemon.stop()
+
+        assert old.seen == [0, 1, 2, 3, 4, 5]
+        assert new.seen[-3:] == [6, 7, 8]
+        assert sink.seqs == list(range(9))
+        assert new.freed
+
+    def test_the_new_one_is_warmed_up_with_the_newest_frame_and_nobody_hears_of_it(self) -> None:
+        with gate() as more:
+            old, new, sink = Watcher(), Watcher(), Shelf()
+            rig = Rig({"front": (Film(*frames(3), more, *frames(2, first=3)), old)}, {"mqtt": sink})
+            rig.daemon.start()
+            eventually(lambda: sink.seqs == [0, 1, 2])
+            rig.swap(new)
+            assert (new.seen, rig.estimated()) == ([2], 3)
+            more.set()
+            rig.ended()
+            rig.daemon.stop()
+
+        assert new.seen == [2, 3, 4]
+        assert sink.seqs == [0, 1, 2, 3, 4]
+        assert rig.every_frame_is_accounted_for()
+
+    def test_without_a_frame_yet_there_is_nothing_to_warm_up_with(self) -> None:
+        with gate() as more:
+            new = Watcher()
+            rig = Rig({"front": (Film(more, *frames(2)), Watcher())})
+            rig.daemon.start()
+            rig.swap(new)
+            assert new.seen == []
+            more.set()
+            rig.ended()
+            rig.daemon.stop()
+        assert new.seen == [0, 1]
+
+    @pytest.mark.parametrize(
+        ("broken", "told"),
+        [
+            (Watcher(loading=ModelError("torn")), ModelError("torn")),
+            (Watcher(loading=OSError("no memory")), UnforeseenError("camera front: OSError: no memory")),
+            (Watcher(error=EstimatorError("the graph failed"), at=2), EstimatorError("the graph failed")),
+        ],
+        ids=["no model", "unforeseen", "fails at the first frame"],
+    )
+    def test_one_that_does_not_work_leaves_the_old_one_at_work(self, broken: Watcher, told: EdgePoseError) -> None:
+        with gate() as more:
+            old, sink = Watcher(), Shelf()
+            rig = Rig({"front": (Film(*frames(3), more, *frames(3, first=3)), old)}, {"mqtt": sink})
+            rig.daemon.start()
+            eventually(lambda: sink.seqs == [0, 1, 2])
+            with pytest.raises(type(told), match=str(told)):
+                rig.swap(broken)
+            assert rig.daemon.wait(0.01) is None
+            assert (rig.status(), rig.happened(), rig.daemon.ready) == (CameraStatus.ONLINE, [], True)
+            more.set()
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+
+        assert old.seen == sink.seqs == [0, 1, 2, 3, 4, 5]
+
+    def test_a_live_camera_has_a_gap_no_longer_than_the_frame_in_work(self) -> None:
+        with gate() as open_gate, gate() as never:
+            old, new, sink = Watcher(gate=open_gate), Watcher(), Shelf()
+            film = Film(frame(seq=0), old.busy, *frames(20, first=1), never, live=True)
+            rig = Rig({"front": (film, old)}, {"mqtt": sink})
+            rig.daemon.start()
+            eventually(lambda: rig.captured() == 21)
+            with ThreadPoolExecutor() as threads:
+                swapping = threads.submit(rig.swap, new)
+                eventually(lambda: new.seen == [20])  # it is warm, and waits for the frame in work
+                assert not swapping.done()
+                open_gate.set()
+                swapping.result(PATIENCE_S)
+            eventually(lambda: sink.seqs == [0, 20])
+            rig.daemon.stop()
+
+        assert old.seen == [0]
+        assert new.seen == [20, 20]
+        assert rig.stats.drops() == {("camera front", DropCause.NEWER_FRAME): 19}
+
+    def test_an_old_one_that_is_stuck_is_not_replaced_and_goes_on_when_it_comes_back(self) -> None:
+        with gate() as open_gate:
+            old, new, sink = Watcher(gate=open_gate), Watcher(), Shelf()
+            film = Film(*frames(6))
+            rig = Rig({"front": (film, old)}, {"mqtt": sink})
+            rig.daemon.start()
+            eventually(lambda: film.given == 3)
+            camera = rig.daemon.cameras["front"]
+            rig.daemon.load(beside := camera.beside(new))
+
+            assert not camera.take_over(beside, Deadline(0.05))
+            beside.relieve()
+            assert beside.join(Deadline(PATIENCE_S))
+            assert (new.freed, old.freed) == (True, False)
+            open_gate.set()
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+
+        assert old.seen == sink.seqs == list(range(6))
+
+    def test_a_second_try_works_when_the_old_one_has_come_back(self) -> None:
+        with gate() as open_gate, gate() as more:
+            old, new, sink = Watcher(gate=open_gate), Watcher(), Shelf()
+            rig = Rig({"front": (Film(*frames(1), more, *frames(2, first=1)), old)}, {"mqtt": sink})
+            rig.daemon.start()
+            assert old.busy.wait(PATIENCE_S)
+            camera = rig.daemon.cameras["front"]
+            rig.daemon.load(beside := camera.beside(new))
+            assert not camera.take_over(beside, Deadline(0.05))
+            open_gate.set()
+            assert camera.take_over(beside, Deadline(PATIENCE_S))
+            more.set()
+            rig.ended()
+            rig.daemon.stop()
+
+        assert (old.seen, new.seen[-2:], sink.seqs) == ([0], [1, 2], [0, 1, 2])
+
+    def test_a_camera_that_has_ended_stays_so(self) -> None:
+        with gate() as never:
+            new = Watcher()
+            rig = Rig({"film": (Film(*frames(2)), Watcher()), "front": (Film(never), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.daemon.cameras["film"].ended)
+            rig.swap(new, "film")
+            eventually(lambda: new.freed)
+            assert rig.daemon.wait(0.01) is None, "the other camera goes on"
+            assert (rig.daemon.cameras["film"].ended, rig.status("film")) == (True, CameraStatus.DISABLED)
+            rig.daemon.stop()
+
+        assert new.seen == []
+        assert rig.happened("film") == [(EventKind.CAMERA_ENDED, "its frames are over")]
+
+    def test_a_camera_that_is_away_or_paused_goes_on_with_the_new_one(self) -> None:
+        with gate() as unplugged:
+            new, sink = Watcher(), Shelf()
+            film = Film(*frames(2), unplugged, CameraLost("unplugged"), *frames(2, first=2))
+            rig = Rig({"front": (film, Watcher())}, {"mqtt": sink})
+            rig.daemon.start()
+            eventually(lambda: sink.seqs == [0, 1])
+            rig.daemon.cameras["front"].pause(True)
+            eventually(lambda: rig.status() is CameraStatus.PAUSED)
+            rig.swap(new)
+            assert new.seen == [], "there is no newest frame of a camera that is paused"
+            rig.daemon.cameras["front"].pause(False)
+            unplugged.set()
+            rig.ended()
+            rig.daemon.stop()
+
+        assert sink.seqs == [0, 1, 2, 3]
+        assert new.seen == [2, 3]
+
+    def test_a_stop_during_the_load_is_not_kept_waiting_and_the_new_one_goes_when_it_can(self) -> None:
+        with gate() as model, gate() as never:
+            new = Watcher(model=model)
+            rig = Rig({"front": (Film(*frames(1), never), old := Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 1)
+            beside = rig.daemon.cameras["front"].beside(new)
+            began_s = time.monotonic()
+            with ThreadPoolExecutor() as threads:
+                loading = threads.submit(rig.daemon.load, beside)
+                assert new.loads.wait(PATIENCE_S)
+                rig.inbox.post(Stop("SIGTERM"))
+                with pytest.raises(EndRequested):
+                    loading.result(PATIENCE_S)
+            beside.relieve()
+            assert rig.ended() == "SIGTERM"
+            rig.daemon.stop()
+            assert time.monotonic() - began_s < PROMISED_STOP_S
+            assert old.freed
+            model.set()
+            assert beside.join(Deadline(PATIENCE_S))
+
+        assert (new.freed, new.seen) == (True, [])
+
+    def test_a_load_that_lasts_calls_for_patience_step_by_step(self) -> None:
+        with gate() as never, gate() as model:
+            steps: list[int] = []
+
+            def step() -> None:
+                steps.append(len(steps))
+                if len(steps) == 2:
+                    model.set()
+
+            rig = Rig({"front": (Film(never), Watcher())})
+            rig.daemon.start()
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Watcher(model=model)), step)
+            beside.relieve()
+            rig.daemon.stop()
+        assert steps[:2] == [0, 1]
+
+    def test_one_that_was_loaded_and_is_not_wanted_any_more_goes_without_a_frame(self) -> None:
+        with gate() as more:
+            new = Watcher()
+            rig = Rig({"front": (Film(more, *frames(3)), old := Watcher())})
+            rig.daemon.start()
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(new))
+            beside.relieve()
+            assert beside.join(Deadline(PATIENCE_S))
+            more.set()
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+        assert (new.seen, new.freed, old.seen) == ([], True, [0, 1, 2])
+
+    def test_a_camera_that_is_interrupted_between_load_and_start_frees_its_model_and_opens_nothing(self) -> None:
+        film, watcher = Film(*frames(3)), Watcher()
+        rig = Rig({"front": (Film(), Watcher())})
+        new = rig.pipeline("front", film, watcher)
+        rig.daemon.load(new)
+        new.interrupt()
+
+        assert new.join(Deadline(PATIENCE_S))
+        assert (watcher.freed, watcher.seen, film.opened, rig.happened()) == (True, [], 0, [])
+
+    def test_what_hangs_is_the_one_at_work_not_the_one_that_was_relieved(self) -> None:
+        with gate() as hang, gate() as more:
+            new = Watcher()
+            rig = Rig({"front": (Film(*frames(1), more, *frames(3, first=1)), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 1)
+            rig.swap(new)
+            assert rig.daemon.stalled(0.0) in ([], ["camera front: capture"])
+            new._gate = hang
+            more.set()
+            eventually(lambda: rig.daemon.stalled(0.05) == ["camera front: inference"])
+            hang.set()
+            rig.ended()
+            rig.daemon.stop()
+
+
+class TestPause:
+    def test_the_source_is_let_go_of_and_taken_up_again_and_frames_are_counted_on(self) -> None:
+        with gate() as later:
+            film, sink = Film(*frames(3), later, *frames(3, first=3)), Shelf()
+            rig = Rig({"front": (film, Watcher())}, {"mqtt": sink})
+            rig.daemon.start()
+            camera = rig.daemon.cameras["front"]
+            eventually(lambda: sink.seqs == [0, 1, 2])
+            assert camera.latest is not None
+            camera.pause(True)
+            eventually(lambda: rig.status() is CameraStatus.PAUSED)
+            eventually(lambda: camera.latest is None)
+            assert (film.opened, film.closed) == (1, 1)
+            later.set()
+            assert rig.daemon.wait(2 * IDLE_S) is None
+            assert (film.given, rig.captured(), camera.latest) == (3, 3, None)
+            camera.pause(False)
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+
+        assert (film.opened, film.closed) == (2, 2)
+        assert sink.seqs == list(range(6))
+        assert rig.happened() == [(EventKind.CAMERA_ENDED, "its frames are over")], "a pause is no loss"
+
+    def test_it_can_begin_paused(self) -> None:
+        film = Film(*frames(3))
+        rig = Rig({"front": (film, Watcher())}, {"mqtt": (sink := Shelf())})
+        rig.daemon.cameras["front"] = rig.pipeline("front", film, Watcher(), paused=True)
+        rig.daemon.start()
+        eventually(lambda: rig.status() is CameraStatus.PAUSED)
+        eventually(lambda: rig.daemon.ready)
+        assert rig.daemon.cameras["front"].settled.wait(PATIENCE_S), "nobody waits for its first frame"
+        assert film.opened == 0
+        rig.daemon.cameras["front"].pause(False)
+
+        assert rig.ended() == "every camera has ended"
+        rig.daemon.stop()
+        assert sink.seqs == [0, 1, 2]
+
+    def test_a_camera_that_takes_over_paused_keeps_nobody_waiting_and_counts_on_later(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(*frames(3), never), Watcher())}, {"mqtt": (sink := Shelf())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            new = rig.pipeline("front", Film(*frames(2)), Watcher(), paused=True)
+            rig.daemon.load(new)
+            rig.daemon.exchange_camera("front", new)
+            assert rig.status() is CameraStatus.PAUSED
+            new.pause(False)
+            rig.ended()
+            rig.daemon.stop()
+        assert sink.seqs == list(range(5))
+
+    def test_a_stop_ends_it_at_once(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(*frames(1), never), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 1)
+            rig.daemon.cameras["front"].pause(True)
+            eventually(lambda: rig.status() is CameraStatus.PAUSED)
+            began_s = time.monotonic()
+            rig.daemon.stop()
+
+        assert time.monotonic() - began_s < 1.0
+        assert rig.happened() == []
+
+    def test_a_camera_that_is_away_is_not_tried_while_it_is_paused(self) -> None:
+        away = Film(live=True, opening=[CameraLost("unplugged")] * 1000)
+        rig = Rig({"front": (away, Watcher())})
+        rig.daemon.start()
+        eventually(
+            lambda: rig.status() is CameraStatus.RECONNECTING and away.opened >= 3
+        )  # the next wait is 1 s or more
+        rig.daemon.cameras["front"].pause(True)
+        eventually(lambda: rig.status() is CameraStatus.PAUSED, timeout_s=0.9)
+        tried = away.opened
+        assert rig.daemon.wait(2 * IDLE_S) is None
+        assert away.opened == tried
+        rig.daemon.cameras["front"].pause(False)
+        eventually(lambda: away.opened > tried)
+        rig.daemon.stop()
+
+        # A pause is the end of an outage: nobody misses it. After it there is a new one.
+        assert [kind for kind, _ in rig.happened()] == [EventKind.CAMERA_LOST] * 2
+
+    def test_a_source_that_gives_nothing_is_let_go_of_within_the_time_of_one_read(self) -> None:
+        class Patient(Film):
+            def read(self, timeout_s: float) -> Frame | None:
+                reading.set()
+                never.wait(timeout_s)  # as long as it may
+                return None
+
+        with gate() as never:
+            reading = threading.Event()
+            film = Patient(live=True)
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            assert reading.wait(PATIENCE_S)
+            began_s = time.monotonic()
+            rig.daemon.cameras["front"].pause(True)
+            eventually(lambda: film.closed == 1)
+            took_s = time.monotonic() - began_s
+            rig.daemon.stop()
+        assert took_s < IDLE_S + 0.5
+
+    def test_it_is_no_reason_for_alarm(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(*frames(1), never), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 1)
+            rig.daemon.cameras["front"].pause(True)
+            eventually(lambda: rig.status() is CameraStatus.PAUSED)
+            eventually(lambda: rig.daemon.stalled(0.0) == [])
+            assert [rig.daemon.stalled(0.0) for _ in range(20) if rig.daemon.wait(0.01) is None] == [[]] * 20
+            rig.daemon.stop()
+
+    def test_a_file_begins_anew_and_its_frames_are_counted_on(self) -> None:
+        class Clip(Film):
+            """A file of three pictures, whose times are those in the file."""
+
+            def __enter__(self) -> Self:
+                self._position = 0
+                return super().__enter__()
+
+            def read(self, timeout_s: float) -> Frame | None:
+                if self.opened == 1 and self._position == 2:
+                    halfway.wait(min(timeout_s, 0.02))
+                    return None
+                if self._position == 3:
+                    raise EndOfStream
+                seq, self.given, self._position = self.given, self.given + 1, self._position + 1
+                return replace(frame(seq=self._position - 1), seq=seq)
+
+        with gate() as halfway:
+            rig = Rig({"front": (Clip(), Watcher())}, {"mqtt": (sink := Shelf())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 2)
+            rig.daemon.cameras["front"].pause(True)
+            eventually(lambda: rig.status() is CameraStatus.PAUSED)
+            rig.daemon.cameras["front"].pause(False)
+            assert rig.ended() == "every camera has ended"
+            rig.daemon.stop()
+
+        assert sink.seqs == [0, 1, 2, 3, 4]
+        in_file = [each.captured_ns for each in frames(3)]
+        assert [item.captured_ns for item in sink.items] == [*in_file[:2], *in_file]
+
+    def test_what_was_captured_before_is_still_estimated(self) -> None:
+        with gate() as open_gate, gate() as never:
+            watcher = Watcher(gate=open_gate)
+            rig = Rig({"front": (Film(frame(seq=0), watcher.busy, frame(seq=1), never, live=True), watcher)})
+            rig.daemon.start()
+            eventually(lambda: rig.captured() == 2)
+            rig.daemon.cameras["front"].pause(True)
+            eventually(lambda: rig.status() is CameraStatus.PAUSED)
+            open_gate.set()
+            eventually(lambda: watcher.seen == [0, 1])
+            rig.daemon.stop()
+        assert rig.stats.drops() == {}
+
+    @given(orders=st.lists(st.booleans(), max_size=12), lost=st.booleans(), live=st.booleans())
+    @settings(deadline=None, max_examples=25)
+    def test_however_fast_it_is_changed_the_last_order_counts_and_no_frame_is_lost_or_doubled(
+        self, *, orders: list[bool], lost: bool, live: bool
+    ) -> None:
+        with gate() as last, gate() as never:
+            trouble = [CameraLost("unplugged")] if lost else []
+            script = [*frames(20), *trouble, *frames(19, first=20), last, *frames(1, first=39), never]
+            rig = Rig({"front": (Film(*script, live=live), Watcher())}, {"mqtt": (sink := Shelf())})
+            rig.daemon.start()
+            camera = rig.daemon.cameras["front"]
+            for paused in orders:
+                camera.pause(paused)
+            if orders[-1:] == [True]:
+                eventually(lambda: rig.status() is CameraStatus.PAUSED)
+                captured = rig.captured()
+                assert rig.daemon.wait(0.02) is None
+                assert (rig.captured(), camera.latest) == (captured, None)
+                camera.pause(False)
+            last.set()
+            eventually(lambda: sink.seqs[-1:] == [39])
+            eventually(lambda: rig.status() is CameraStatus.ONLINE)
+            rig.daemon.stop()
+
+        assert rig.captured() == 40
+        assert sink.seqs == sorted(set(sink.seqs))
+        assert rig.every_frame_is_accounted_for()
+        assert live or sink.seqs == list(range(40))
+
+    def test_a_camera_that_has_ended_can_not_be_taken_up_again(self) -> None:
+        with gate() as never:
+            rig = Rig({"film": (Film(*frames(2)), Watcher()), "front": (Film(never), Watcher())})
+            rig.daemon.start()
+            film = rig.daemon.cameras["film"]
+            eventually(lambda: film.ended)
+            for paused in (True, False):
+                film.pause(paused)
+            assert rig.daemon.wait(0.05) is None
+            assert rig.status("film") is CameraStatus.DISABLED
+            rig.daemon.stop()
+
+
+class TestStatus:
+    def test_a_camera_is_online_from_its_first_frame_on(self) -> None:
+        with gate() as first, gate() as never:
+            film = Film(first, *frames(1), never)
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: film.opened)
+            assert rig.status() is CameraStatus.RECONNECTING
+            first.set()
+            eventually(lambda: rig.status() is CameraStatus.ONLINE)
+            rig.daemon.stop()
+
+        assert rig.happened() == [], "an ordinary start and an ordinary stop are no events"
+
+    def test_an_outage_is_one_event_with_its_first_reason_and_so_is_its_end(self) -> None:
+        with gate() as never:
+            film = Film(
+                *frames(2),
+                CameraLost("the stream has ended"),
+                *frames(2, first=2),
+                never,
+                live=True,
+            )
+            film.fails_to_open_after(1, CameraLost("Connection refused"), CameraLost("No route to host"))
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.status() is CameraStatus.RECONNECTING and rig.happened())
+            assert rig.daemon.cameras["front"].latest is None
+            began_s = time.monotonic()
+            eventually(lambda: rig.captured() == 4)
+            took_s = time.monotonic() - began_s
+            eventually(lambda: rig.status() is CameraStatus.ONLINE)
+            rig.daemon.stop()
+
+        assert rig.happened() == [(EventKind.CAMERA_LOST, "the stream has ended"), (EventKind.CAMERA_BACK, "")]
+        lost, back = rig.events
+        assert lost.away_s == 0.0
+        assert took_s - 0.1 <= back.away_s <= took_s + 0.5
+        assert (back.at_ns - lost.at_ns) / 1e9 == pytest.approx(back.away_s, abs=0.1)
+
+    def test_every_outage_is_an_event_of_its_own(self) -> None:
+        film = Film(*frames(1), CameraLost("once"), *frames(1, first=1), CameraLost("twice"), *frames(1, first=2))
+        rig = Rig({"front": (film, Watcher())})
+
+        assert rig.run() == "every camera has ended"
+        assert rig.happened() == [
+            (EventKind.CAMERA_LOST, "once"),
+            (EventKind.CAMERA_BACK, ""),
+            (EventKind.CAMERA_LOST, "twice"),
+            (EventKind.CAMERA_BACK, ""),
+            (EventKind.CAMERA_ENDED, "its frames are over"),
+        ]
+        assert [event.event_id for event in rig.events] == [f"session-{number}" for number in range(1, 6)]
+
+    def test_a_camera_that_was_never_there_is_lost_as_well(self) -> None:
+        film = Film(live=True, opening=[CameraLost("no such host")] * 100)
+        rig = Rig({"front": (film, Watcher())})
+        rig.daemon.start()
+        eventually(lambda: film.opened >= 2)
+        rig.daemon.stop()
+
+        assert rig.happened() == [(EventKind.CAMERA_LOST, "no such host")]
+        assert rig.status() is CameraStatus.RECONNECTING
+
+    def test_a_source_that_is_open_and_silent_is_stalled_and_its_next_frame_ends_that(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        with gate() as quiet, gate() as never:
+            film = Film(*frames(3), quiet, *frames(1, first=3), never, live=True)
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.status() is CameraStatus.STALLED)
+            eventually(lambda: rig.daemon.cameras["front"].latest is None)
+            assert film.closed == 0, "it may only be looking at nothing"
+            quiet.set()
+            eventually(lambda: rig.captured() == 4)
+            eventually(lambda: EventKind.CAMERA_BACK in [kind for kind, _ in rig.happened()])
+            rig.daemon.stop()
+
+        assert rig.happened()[:2] == [(EventKind.CAMERA_LOST, "no frame for 0 s"), (EventKind.CAMERA_BACK, "")]
+
+    def test_a_source_that_is_silent_from_the_start_keeps_nobody_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        with gate() as never:
+            rig = Rig({"front": (Film(never, live=True), Watcher())})
+            rig.daemon.start()
+            assert rig.daemon.cameras["front"].settled.wait(PATIENCE_S)
+            assert rig.status() is CameraStatus.STALLED
+            rig.daemon.stop()
+
+    def test_a_silence_that_ends_in_a_loss_is_one_outage(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        with gate() as quiet:
+            film = Film(*frames(1), quiet, CameraLost("timed out"), *frames(1, first=1))
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.status() is CameraStatus.STALLED)
+            quiet.set()
+            rig.ended()
+            rig.daemon.stop()
+
+        kinds = [kind for kind, _ in rig.happened()]
+        assert kinds == [EventKind.CAMERA_LOST, EventKind.CAMERA_BACK, EventKind.CAMERA_ENDED]
+
+    def test_a_slow_camera_is_not_silent_before_five_of_its_intervals(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.01)
+
+        class Slow(Film):
+            def read(self, timeout_s: float) -> Frame | None:
+                if time.monotonic() < self.due_s:
+                    never.wait(0.02)
+                    return None
+                self.due_s = time.monotonic() + 0.25
+                return super().read(timeout_s)
+
+        with gate() as never:
+            film = Slow(*frames(5))
+            film.due_s = 0.0
+            rig = Rig({"front": (film, Watcher())})
+            assert rig.run() == "every camera has ended"
+
+        lost = [kind for kind, _ in rig.happened()].count(EventKind.CAMERA_LOST)
+        assert lost <= 1, "before the second frame nobody knows its interval"
+
+    def test_a_silent_source_is_not_alarming_to_the_watchdog(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        with gate() as never:
+            rig = Rig({"front": (Film(never, live=True), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.status() is CameraStatus.STALLED)
+            assert rig.daemon.stalled(2.0) == []
+            rig.daemon.stop()
+
+    @pytest.mark.parametrize(
+        ("film", "reason"),
+        [
+            (Film(*frames(2)), "its frames are over"),
+            (Film(*frames(1), CameraUnusable("clip.mp4: can't be read")), "clip.mp4: can't be read"),
+            (Film(opening=[CameraUnusable("no such device")]), "no such device"),
+        ],
+    )
+    def test_a_camera_that_can_give_no_more_is_disabled_with_a_reason(self, film: Film, reason: str) -> None:
+        with gate() as never:
+            rig = Rig({"front": (film, Watcher()), "other": (Film(never), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.status() is CameraStatus.DISABLED)
+            camera = rig.daemon.cameras["front"]
+            eventually(lambda: camera.ended)
+            assert camera.latest is None
+            with ThreadPoolExecutor() as threads:
+                stopping = threads.submit(rig.daemon.stop)
+                assert str(stopping.exception(PATIENCE_S) or "its frames are over") == reason
+
+        assert rig.happened() == [(EventKind.CAMERA_ENDED, reason)]
+        assert rig.happened("other") == []
+
+    def test_the_newest_frame_is_the_one_that_was_captured_last_with_the_number_that_it_is_published_under(
+        self,
+    ) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(*frames(3), never), Watcher())}, {"mqtt": (sink := Shelf())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            rig.exchange("front", Film(*frames(2), never))
+            eventually(lambda: sink.seqs == [0, 1, 2, 3, 4])
+            latest = rig.daemon.cameras["front"].latest
+            assert latest is not None
+            assert latest.seq == 4
+            rig.daemon.stop()
+        assert rig.daemon.cameras["front"].latest is None

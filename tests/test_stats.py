@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.stats import DropCause, Percentiles, Stats
+from edge.stats import CameraStatus, DropCause, FrameRates, Percentiles, Stats
+from tests.conftest import eventually
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=300))
@@ -92,3 +94,67 @@ def test_figures_that_were_read_do_not_change_under_the_reader(figures: str) -> 
     stats.dropped("mqtt", DropCause.STOPPED)
 
     assert before == shown
+
+
+def test_a_camera_is_not_open_before_it_says_so_and_its_status_is_told_with_its_counts() -> None:
+    camera = Stats(["front"]).cameras["front"]
+    assert camera.counts().status is CameraStatus.RECONNECTING
+
+    camera.status = CameraStatus.PAUSED
+
+    assert camera.counts().status is CameraStatus.PAUSED
+
+
+def test_cameras_that_stay_go_on_with_their_figures_and_others_are_gone() -> None:
+    stats = Stats(["front", "back"])
+    for camera in stats.cameras.values():
+        camera.frame_captured()
+    stats.cameras["front"].status = CameraStatus.ONLINE
+
+    stats.count(["side", "front"])
+
+    assert list(stats.cameras) == ["side", "front"]
+    assert [camera.counts().captured for camera in stats.cameras.values()] == [0, 1]
+    assert stats.cameras["front"].status is CameraStatus.ONLINE
+
+
+def estimate(stats: Stats, camera: str, frames: int) -> None:
+    for _ in range(frames):
+        stats.cameras[camera].frame_estimated(people=1, inference_ms=1.0, latency_ms=1.0)
+
+
+class TestFrameRates:
+    def test_a_rate_is_of_the_frames_and_the_time_since_the_last_question(self) -> None:
+        stats = Stats(["front", "back"])
+        estimate(stats, "front", 1000)
+        began_s = time.monotonic()
+        rates = FrameRates(stats)
+        estimate(stats, "front", 60)
+        estimate(stats, "back", 30)
+        eventually(lambda: time.monotonic() > began_s + 0.3)
+
+        told = rates.since_last()
+
+        passed_s = time.monotonic() - began_s
+        assert told["front"] == pytest.approx(60 / passed_s, rel=0.2), "what was before the first question is no rate"
+        assert told["back"] == pytest.approx(told["front"] / 2)
+        assert rates.since_last() == {"front": 0.0, "back": 0.0}
+
+    def test_two_questions_at_once_do_not_divide_by_nothing(self) -> None:
+        stats = Stats(["front"])
+        rates = FrameRates(stats)
+
+        for _ in range(100):
+            estimate(stats, "front", 1)
+            assert 0 < rates.since_last()["front"] <= 1000
+
+    def test_a_camera_that_came_later_has_a_rate_and_one_that_is_gone_has_none(self) -> None:
+        stats = Stats(["front"])
+        rates = FrameRates(stats)
+        stats.count(["back"])
+        estimate(stats, "back", 5)
+
+        told = rates.since_last()
+
+        assert list(told) == ["back"]
+        assert told["back"] > 0
