@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Self
@@ -14,7 +15,7 @@ from edge.lanes import LaneGroup
 from edge.stats import DropCause, Stats
 from edge.vision.frame import Frame
 from tests.conftest import eventually
-from tests.rigs import PROMISED_STOP_S, Film, Rig, Shelf, Watcher, frames, gate, lane
+from tests.rigs import PATIENCE_S, PROMISED_STOP_S, Film, Rig, Shelf, Watcher, frames, gate, lane
 
 
 class TestTroubleAtTheOtherEnd:
@@ -207,3 +208,72 @@ class TestExchange:
                 rig.exchange("front", Film(never, live=True))  # gives no frame for now
             assert rig.ended() == "SIGTERM"
             rig.daemon.stop()
+
+
+class TestAside:
+    """Slow work goes on in a thread of its own, and the main thread waits for it step by step."""
+
+    def rig(self) -> Rig:
+        return Rig({"front": (Film(), Watcher())})
+
+    def test_what_the_work_returns_is_returned_and_the_main_thread_does_not_do_it(self) -> None:
+        assert self.rig().daemon.aside(threading.current_thread, lambda: None) is not threading.current_thread()
+
+    def test_nothing_is_a_result_as_well(self) -> None:
+        assert self.rig().daemon.aside(lambda: None, lambda: None) is None
+
+    @pytest.mark.parametrize("error", [ModelError("404"), ZeroDivisionError("zero")])
+    def test_what_the_work_raises_is_raised(self, error: Exception) -> None:
+        def work() -> None:
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            self.rig().daemon.aside(work, lambda: None)
+        assert caught.value is error
+
+    def test_steps_are_taken_in_the_main_thread_while_it_lasts(self) -> None:
+        with gate() as enough:
+            takers: list[threading.Thread] = []
+
+            def step() -> None:
+                takers.append(threading.current_thread())
+                if len(takers) == 3:
+                    enough.set()
+
+            assert self.rig().daemon.aside(lambda: enough.wait(PATIENCE_S), step)
+        assert set(takers) == {threading.current_thread()}
+        assert len(takers) >= 3
+
+    def test_a_stop_leaves_it_behind(self) -> None:
+        rig = self.rig()
+        with gate() as never:
+            began_s = time.monotonic()
+            with pytest.raises(EndRequested):
+                rig.daemon.aside(never.wait, lambda: rig.inbox.post(Stop("SIGTERM")))
+            assert time.monotonic() - began_s < 1.0
+        assert rig.ended() == "SIGTERM"
+
+    def test_what_is_done_before_anybody_asked_for_the_end_counts(self) -> None:
+        rig = self.rig()
+        with gate() as done:
+
+            def step() -> None:
+                done.set()
+                eventually(lambda: finished)
+                rig.inbox.post(Stop("SIGTERM"))
+
+            finished: list[bool] = []
+
+            def work() -> str:
+                done.wait()
+                finished.append(True)
+                return "a model"
+
+            assert rig.daemon.aside(work, step) == "a model"
+
+    def test_a_step_that_fails_is_not_swallowed(self) -> None:
+        def step() -> None:
+            raise ZeroDivisionError("zero")
+
+        with gate() as never, pytest.raises(ZeroDivisionError):
+            self.rig().daemon.aside(never.wait, step)
