@@ -180,8 +180,16 @@ class Rig:
         for name, (source, estimator) in cameras.items():
             self.daemon.cameras[name] = self.pipeline(name, source, estimator)
 
-    def pipeline(self, name: str, source: Film, estimator: Watcher, *, paused: bool = False) -> CameraPipeline:
-        return CameraPipeline(
+    def pipeline(
+        self,
+        name: str,
+        source: Film,
+        estimator: Watcher,
+        *,
+        paused: bool = False,
+        kind: type[CameraPipeline] = CameraPipeline,
+    ) -> CameraPipeline:
+        return kind(
             name,
             source,
             estimator,

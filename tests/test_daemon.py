@@ -209,6 +209,21 @@ class TestExchange:
             assert rig.ended() == "SIGTERM"
             rig.daemon.stop()
 
+    def test_a_stop_is_not_kept_waiting_by_an_estimator_that_is_to_be_relieved(self) -> None:
+        with gate() as open_gate, gate() as never:
+            old = Watcher(gate=open_gate)
+            rig = Rig({"front": (Film(*frames(1), never), old)})
+            rig.daemon.start()
+            assert old.busy.wait(PATIENCE_S)
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Watcher()))
+            rig.inbox.post(Stop("SIGTERM"))
+            began_s = time.monotonic()
+            with pytest.raises(EndRequested):
+                rig.daemon.exchange_estimator("front", beside)
+            assert time.monotonic() - began_s < 1.0
+            beside.relieve()
+            rig.daemon.stop()
+
 
 class TestAside:
     """Slow work goes on in a thread of its own, and the main thread waits for it step by step."""
@@ -270,6 +285,16 @@ class TestAside:
                 return "a model"
 
             assert rig.daemon.aside(work, step) == "a model"
+
+    def test_what_no_exception_is_is_raised_as_well(self) -> None:
+        class PanicException(BaseException):
+            """As PyO3 raises it: not an Exception."""
+
+        def work() -> None:
+            raise PanicException("rust")
+
+        with pytest.raises(PanicException):
+            self.rig().daemon.aside(work, lambda: None)
 
     def test_a_step_that_fails_is_not_swallowed(self) -> None:
         def step() -> None:

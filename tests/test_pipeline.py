@@ -25,6 +25,7 @@ from edge.errors import (
 from edge.interfaces import EndOfStream
 from edge.lanes import IDLE_S
 from edge.pacing import Deadline
+from edge.pipeline import CameraPipeline, Inference
 from edge.reports import EventKind
 from edge.stats import CameraStatus, DropCause
 from edge.vision.frame import Frame
@@ -529,7 +530,8 @@ class TestAnotherEstimator:
             rig.swap(new, "film")
             eventually(lambda: new.freed)
             assert rig.daemon.wait(0.01) is None, "the other camera goes on"
-            assert (rig.daemon.cameras["film"].ended, rig.status("film")) == (True, CameraStatus.DISABLED)
+            eventually(lambda: rig.status("film") is CameraStatus.DISABLED)
+            assert rig.daemon.cameras["film"].ended
             rig.daemon.stop()
 
         assert new.seen == []
@@ -827,7 +829,7 @@ class TestPause:
             rig = Rig({"film": (Film(*frames(2)), Watcher()), "front": (Film(never), Watcher())})
             rig.daemon.start()
             film = rig.daemon.cameras["film"]
-            eventually(lambda: film.ended)
+            eventually(lambda: film.ended and rig.status("film") is CameraStatus.DISABLED)
             for paused in (True, False):
                 film.pause(paused)
             assert rig.daemon.wait(0.05) is None
@@ -1006,3 +1008,247 @@ class TestStatus:
             assert latest.seq == 4
             rig.daemon.stop()
         assert rig.daemon.cameras["front"].latest is None
+
+
+class Blocking(Film):
+    """A source whose reads return when they like: at an event they don't look at the time that they were given."""
+
+    def read(self, timeout_s: float) -> Frame | None:
+        if self._script and isinstance(self._script[0], threading.Event):
+            self.waits.set()
+            self._script.popleft().wait()
+        return super().read(timeout_s)
+
+    waits: threading.Event
+
+
+def blocking(*script: Frame | Exception | threading.Event, live: bool = True) -> Blocking:
+    film = Blocking(*script, live=live)
+    film.waits = threading.Event()
+    return film
+
+
+class TestRacesOfAnExchange:
+    def test_an_old_one_that_is_leaving_when_patience_ends_does_not_leave_the_camera_without_any(self) -> None:
+        """It has seen that it is relieved and closes its model, which takes longer than it was given."""
+
+        class SlowToLeave(Watcher):
+            def __exit__(self, *_: object) -> None:
+                leaving.set()
+                open_gate.wait()
+                super().__exit__()
+
+        leaving = threading.Event()
+        with gate() as open_gate, gate() as more, gate() as never:
+            sink = Shelf()
+            rig = Rig({"front": (Film(*frames(1), more, *frames(1, first=1), never), SlowToLeave())}, {"mqtt": sink})
+            rig.daemon.start()
+            eventually(lambda: sink.seqs == [0])
+            camera = rig.daemon.cameras["front"]
+            rig.daemon.load(beside := camera.beside(Watcher()))
+            taken_over = camera.take_over(beside, Deadline(0.1))
+            assert leaving.is_set()
+            if not taken_over:
+                beside.relieve()
+            open_gate.set()
+            more.set()
+            eventually(lambda: sink.seqs == [0, 1], timeout_s=3.0)
+            assert (camera.ended, rig.status(), rig.happened()) == (False, CameraStatus.ONLINE, [])
+            rig.daemon.stop()
+
+    def test_an_old_one_that_fails_while_it_is_relieved_is_told_of_and_later_drops_are_not_its_fault(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with gate() as open_gate, gate() as more, gate() as slow, gate() as never:
+            old = Watcher(gate=open_gate, error=EstimatorError("the pose graph failed twice"))
+            new, sink = Watcher(), Shelf()
+            film = Film(*frames(1), more, *frames(1, first=1), new.busy, *frames(2, first=2), never, live=True)
+            rig = Rig({"front": (film, old)}, {"mqtt": sink})
+            rig.daemon.start()
+            assert old.busy.wait(PATIENCE_S)
+            camera = rig.daemon.cameras["front"]
+            relieved = camera._inference.relieved
+            with ThreadPoolExecutor() as threads:
+                swapping = threads.submit(rig.swap, new)
+                eventually(relieved.is_set)
+                open_gate.set()
+                swapping.result(PATIENCE_S)
+            assert rig.stats.drops() == {("camera front", DropCause.ESTIMATOR_FAILED): 1}
+            new.busy.clear()
+            new._gate = slow
+            more.set()
+            eventually(lambda: rig.captured() == 4)  # 1 in work, 2 replaced by 3
+            slow.set()
+            eventually(lambda: sink.seqs == [1, 3])
+            assert (camera.failure, camera.ended) == (None, False)
+            rig.daemon.stop()
+
+        assert rig.stats.drops() == {
+            ("camera front", DropCause.ESTIMATOR_FAILED): 1,
+            ("camera front", DropCause.NEWER_FRAME): 1,
+        }
+        assert "the pose graph failed twice" in caplog.text
+
+    def test_what_is_wrong_is_known_before_those_are_woken_who_wait_for_the_model(self) -> None:
+        class SlowToHear(CameraPipeline):
+            def inference_ended(self, ended: Inference) -> None:
+                hearing.set()
+                heard.wait()
+                super().inference_ended(ended)
+
+        hearing = threading.Event()
+        with gate() as heard:
+            film, watcher = Film(*frames(3)), Watcher(loading=ModelError("torn"))
+            rig = Rig({"front": (film, watcher)})
+            camera = rig.daemon.cameras["front"] = rig.pipeline("front", film, watcher, kind=SlowToHear)
+            rig.daemon.start()
+            assert hearing.wait(PATIENCE_S)
+            assert not camera.loaded.wait(0.05) or camera.failure is not None, "a load that failed looks like a model"
+            assert (rig.daemon.ready, film.opened) == (False, 0)
+            heard.set()
+            assert rig.ended() == "camera front failed"
+            with pytest.raises(ModelError, match="torn"):
+                rig.daemon.stop()
+        assert film.opened == 0
+
+    def test_a_camera_that_was_to_take_over_and_can_not_load_its_model_is_no_event_of_the_one_at_work(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(*frames(3), never), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            new = rig.pipeline("front", Film(), Watcher(loading=ModelError("torn")))
+            with pytest.raises(ModelError, match="torn"):
+                rig.daemon.load(new)
+            eventually(lambda: new.ended)
+            assert (rig.status(), rig.happened()) == (CameraStatus.ONLINE, [])
+            rig.daemon.stop()
+
+    def test_a_camera_that_takes_over_has_a_status_of_its_own(self) -> None:
+        class SlowToOpen(Film):
+            def __enter__(self) -> Self:
+                opening.set()
+                opened.wait()
+                return super().__enter__()
+
+        opening = threading.Event()
+        with gate() as opened, gate() as never:
+            rig = Rig({"front": (Film(*frames(3), never), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            with ThreadPoolExecutor() as threads:
+                exchanging = threads.submit(rig.exchange, "front", SlowToOpen(*frames(3), never))
+                assert opening.wait(PATIENCE_S)
+                assert rig.status() is CameraStatus.RECONNECTING
+                opened.set()
+                exchanging.result(PATIENCE_S)
+            eventually(lambda: rig.status() is CameraStatus.ONLINE)
+            rig.daemon.stop()
+
+    def test_a_camera_that_takes_over_from_one_that_has_ended_tells_of_its_own_end(self) -> None:
+        with gate() as never:
+            rig = Rig({"front": (Film(), Watcher()), "other": (Film(never), Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.daemon.cameras["front"].ended)
+            with pytest.raises(CameraUnusable):
+                rig.exchange("front", Film(opening=[CameraUnusable("no such device")]))
+            rig.daemon.stop()
+        assert rig.happened() == [
+            (EventKind.CAMERA_ENDED, "its frames are over"),
+            (EventKind.CAMERA_ENDED, "no such device"),
+        ]
+
+    def test_a_camera_that_was_left_behind_does_not_publish_after_the_one_that_took_over(self) -> None:
+        with gate() as open_gate, gate() as never:
+            stuck, sink = Watcher(gate=open_gate), Shelf()
+            rig = Rig({"front": (Film(*frames(1), never, live=True), stuck)}, {"mqtt": sink})
+            rig.daemon.start()
+            assert stuck.busy.wait(PATIENCE_S)
+            rig.exchange("front", Film(*frames(2), never, live=False))
+            eventually(lambda: sink.seqs == [1, 2])
+            open_gate.set()
+            eventually(lambda: stuck.freed)
+            rig.daemon.stop()
+
+        assert sink.seqs == [1, 2]
+        assert rig.every_frame_is_accounted_for()
+
+    def test_a_model_that_fails_at_the_end_of_the_stream_is_one_end_with_its_reason(self) -> None:
+        with gate() as open_gate:
+            watcher = Watcher(gate=open_gate, error=EstimatorError("broken"))
+            rig = Rig({"front": (Film(*frames(1)), watcher)})
+            rig.daemon.start()
+            eventually(lambda: not rig.daemon.cameras["front"]._capture.is_alive() or watcher.busy.is_set())
+            open_gate.set()
+            assert rig.ended() == "camera front failed"
+            with pytest.raises(EstimatorError):
+                rig.daemon.stop()
+        assert rig.happened() == [(EventKind.CAMERA_ENDED, "broken")]
+
+
+class TestRacesOfAnEnd:
+    def test_a_source_that_gets_lost_during_the_stop_is_no_event(self, caplog: pytest.LogCaptureFixture) -> None:
+        with gate() as cut:
+            film = blocking(*frames(1), cut, CameraLost("the connection was closed"))
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            assert film.waits.wait(PATIENCE_S)
+            camera = rig.daemon.cameras["front"]
+            with ThreadPoolExecutor() as threads:
+                stopping = threads.submit(rig.daemon.stop)
+                eventually(camera._stopping.is_set)
+                cut.set()
+                stopping.result(PATIENCE_S)
+
+        assert rig.happened() == []
+        assert "the connection was closed" not in caplog.text
+
+    @pytest.mark.parametrize("last", [frame(seq=1), CameraLost("unplugged")], ids=["a frame", "a loss"])
+    def test_what_a_source_gives_after_its_estimator_broke_does_not_bring_the_camera_back(
+        self, last: Frame | Exception
+    ) -> None:
+        with gate() as later, gate() as never:
+            film = blocking(frame(seq=0), later, last, never)
+            rig = Rig({"front": (film, Watcher(error=EstimatorError("broken")))})
+            rig.daemon.start()
+            camera = rig.daemon.cameras["front"]
+            assert film.waits.wait(PATIENCE_S)
+            assert rig.ended() == "camera front failed"
+            later.set()
+            assert camera.join(Deadline(PATIENCE_S))
+            assert (rig.status(), camera.latest) == (CameraStatus.DISABLED, None)
+            with pytest.raises(EstimatorError):
+                rig.daemon.stop()
+
+        assert rig.happened() == [(EventKind.CAMERA_ENDED, "broken")]
+        assert rig.every_frame_is_accounted_for()
+
+
+class TestSilence:
+    def test_a_long_silence_is_not_taken_for_the_cameras_interval(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        with gate() as quiet, gate() as never:
+            film = Film(*frames(3), quiet, *frames(1, first=3), never, live=True)
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.status() is CameraStatus.STALLED)
+            assert rig.daemon.wait(1.0) is None  # five times as long is longer than this test waits
+            quiet.set()
+            eventually(lambda: rig.captured() == 4)
+            eventually(lambda: len(rig.happened()) == 3, timeout_s=3.0)
+            rig.daemon.stop()
+
+        kinds = [kind for kind, _ in rig.happened()]
+        assert kinds == [EventKind.CAMERA_LOST, EventKind.CAMERA_BACK, EventKind.CAMERA_LOST]
+
+    def test_the_time_to_open_is_not_taken_for_the_cameras_interval(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 1.5)
+        with gate() as first, gate() as never:
+            film = Film(first, *frames(1), never, live=True)
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: film.opened)
+            assert rig.daemon.wait(1.0) is None  # an RTSP camera gives nothing before its next keyframe
+            first.set()
+            eventually(lambda: rig.captured() == 1)
+            eventually(lambda: rig.status() is CameraStatus.STALLED, timeout_s=3.5)
+            rig.daemon.stop()

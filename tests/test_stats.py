@@ -158,3 +158,13 @@ class TestFrameRates:
 
         assert list(told) == ["back"]
         assert told["back"] > 0
+
+    def test_a_camera_that_was_gone_and_came_back_has_no_negative_rate(self) -> None:
+        stats = Stats(["front"])
+        estimate(stats, "front", 1000)
+        rates = FrameRates(stats)
+        stats.count([])
+        stats.count(["front"])
+        estimate(stats, "front", 5)
+
+        assert rates.since_last()["front"] > 0
