@@ -1056,6 +1056,39 @@ class TestRacesOfAnExchange:
             assert (camera.ended, rig.status(), rig.happened()) == (False, CameraStatus.ONLINE, [])
             rig.daemon.stop()
 
+    @pytest.mark.parametrize("live", [False, True])
+    def test_a_relief_that_is_taken_back_at_any_moment_leaves_exactly_one_at_work(self, *, live: bool) -> None:
+        """Patience that ends just when the old one does: tried again and again, until the new one has taken over."""
+
+        class TakesItsTimeToLeave(Watcher):
+            def __exit__(self, *_: object) -> None:
+                never.wait(0.001)
+                super().__exit__()
+
+        with gate() as last, gate() as never:
+            sink, watchers = Shelf(), [TakesItsTimeToLeave()]
+            film = Film(*frames(600), last, *frames(1, first=600), never, live=live)
+            rig = Rig({"front": (film, watchers[0])}, {"mqtt": sink})
+            rig.daemon.start()
+            camera = rig.daemon.cameras["front"]
+            for _ in range(30):
+                watchers.append(TakesItsTimeToLeave())
+                rig.daemon.load(beside := camera.beside(watchers[-1]))
+                patience_s = 0.0
+                while not camera.take_over(beside, Deadline(patience_s)):
+                    never.wait(0.003)  # time enough for the old one to leave by mistake
+                    patience_s += 50e-6
+                    assert patience_s < 0.1
+            last.set()
+            eventually(lambda: sink.seqs[-1:] == [600])
+            assert (camera.ended, rig.status()) == (False, CameraStatus.ONLINE)
+            rig.daemon.stop()
+
+        assert sink.seqs == sorted(set(sink.seqs))
+        assert live or sink.seqs == list(range(601))
+        assert rig.every_frame_is_accounted_for()
+        eventually(lambda: all(watcher.freed for watcher in watchers))
+
     def test_an_old_one_that_fails_while_it_is_relieved_is_told_of_and_later_drops_are_not_its_fault(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
