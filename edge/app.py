@@ -171,7 +171,7 @@ class App:
                 running[name] = wanted[name]
             for name, inference in swaps.items():
                 self._load(inference, step)
-                self.daemon.exchange_estimator(name, inference)
+                self.daemon.exchange_estimator(name, inference, step)
                 running[name] = replace(running[name], pose=wanted[name].pose)
             for name in pauses:
                 self.daemon.cameras[name].pause(wanted[name].paused)

@@ -108,22 +108,30 @@ class Daemon:
         if new.failure is not None:
             raise new.failure
 
-    def exchange_estimator(self, name: str, new: Inference) -> None:
-        """Let `new`, whose model is loaded, estimate the frames of camera `name` from the next one on."""
-        if not self.cameras[name].take_over(new, Deadline(RELIEF_TIMEOUT_S)):
-            raise EstimatorError(f"camera {name}: its estimator is still busy after {RELIEF_TIMEOUT_S:g} s")
+    def exchange_estimator(self, name: str, new: Inference, step: Callable[[], None] = lambda: None) -> None:
+        """Let `new`, whose model is loaded, estimate the frames of camera `name` from the next one on.
+
+        Raises EstimatorError when the old one is stuck; EndRequested. The old one goes on then.
+        """
+        deadline = Deadline(RELIEF_TIMEOUT_S)
+        while not self.cameras[name].take_over(new, Deadline(min(IDLE_S, deadline.left_s()))):
+            if self._inbox.stop_requested:
+                raise EndRequested
+            if not deadline.left_s():
+                raise EstimatorError(f"camera {name}: its estimator is still busy after {RELIEF_TIMEOUT_S:g} s")
+            step()
 
     def aside(self, work: Callable[[], T], step: Callable[[], None]) -> T:
         """What `work` returns, which is too slow for the main thread: it goes on in a thread of its own, and `step` is
         called a few times a second meanwhile. Raises what it raises; EndRequested, and then it is left behind."""
         result: list[T] = []
-        failure: list[Exception] = []
+        failure: list[BaseException] = []
         done = threading.Event()
 
         def carry_out() -> None:
             try:
                 result.append(work())
-            except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 failure.append(error)
             finally:
                 done.set()

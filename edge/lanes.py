@@ -71,6 +71,12 @@ class Slot(Generic[T]):
             self._condition.notify_all()
             return item
 
+    @property
+    def over(self) -> bool:
+        """Closed and empty: nothing will ever be taken."""
+        with self._condition:
+            return self._closed and not self._items
+
     def wake(self) -> None:
         """Let those who wait look again whether they still have to."""
         with self._condition:

@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -74,6 +75,8 @@ class Inference:
         self._camera = camera
         self._estimator = estimator
         self._turn = threading.Event()
+        self._decision = threading.Lock()
+        self._left = False
         self._thread = threading.Thread(target=self._run, name=f"inference-{camera.name}", daemon=True)
 
     @property
@@ -96,6 +99,19 @@ class Inference:
         self.relieved.set()
         self._turn.set()
 
+    def call_back(self) -> bool:
+        """Take the relief back. False: too late, it takes no more frames."""
+        with self._decision:
+            if not self._left:
+                self.relieved.clear()
+            return not self._left
+
+    def leaves(self) -> bool:
+        """For its thread: whether it is relieved, and if so, for good."""
+        with self._decision:
+            self._left = self.relieved.is_set()
+            return self._left
+
     def join(self, deadline: Deadline) -> bool:
         """False when it is still busy after `deadline`."""
         if self.begun:
@@ -117,9 +133,11 @@ class Inference:
             self.failure = unforeseen(self._camera.name, error)
         finally:
             self.pulse.rest()
-            self.loaded.set()
-            if not self.relieved.is_set():
-                self._camera.inference_ended(self)
+            try:
+                if not self.leaves():
+                    self._camera.inference_ended(self)
+            finally:
+                self.loaded.set()  # last: whoever waits for it looks at the camera's failure next
 
 
 class CameraPipeline:
@@ -160,6 +178,9 @@ class CameraPipeline:
         self._orders = threading.Condition()
         self._paused = paused
         self._broken = False
+        self._left_behind = False
+        self._inferred = threading.Event()
+        self._end: str | None = None  # why there will be no more frames
         self._offset: int | None = None  # from the source's own numbers
         self._lost_s: float | None = None
         self._pulse = Pulse()
@@ -177,6 +198,7 @@ class CameraPipeline:
 
     def start(self) -> None:
         """Open the source as soon as the model is there; after `load`."""
+        self._stats.status = CameraStatus.RECONNECTING  # another one of this name may have left its own
         self._inference.begin()
         self._capture.start()
 
@@ -192,16 +214,16 @@ class CameraPipeline:
 
     def take_over(self, new: Inference, deadline: Deadline) -> bool:
         """Let `new`, which is loaded, estimate from the next frame on. False, and nothing has changed, when the old one
-        does not finish its frame before `deadline`."""
+        does not finish its frame before `deadline`; it may still be freeing its model when this is True."""
         old = self._inference
         old.relieved.set()
         self._slot.wake()
-        if not old.join(deadline):
-            old.relieved.clear()
+        if not old.join(deadline) and old.call_back():
             return False
+        if old.failure is not None and not self.ended:
+            self._log.warning("camera %s: %s; another estimator was about to take over", self.name, old.failure)
+            self._broken = False
         self._inference = new
-        if self._stopping.is_set():
-            new.relieve()
         new.begin()
         return True
 
@@ -222,11 +244,17 @@ class CameraPipeline:
         """False when a thread is still busy after `deadline`."""
         if self._capture.ident is not None:
             self._capture.join(deadline.left_s())
-        return self._inference.join(deadline) and not self._capture.is_alive()
+        self._left_behind = not self._inference.join(deadline) or self._capture.is_alive()
+        return not self._left_behind
 
     def infer(self, me: Inference, estimator: PoseEstimator) -> None:
         """For the inference thread: estimate frames until there are no more or it is relieved."""
-        while (taken := self._slot.take(me.relieved)) is not None:
+        while True:
+            taken = self._slot.take(me.relieved)
+            if taken is None:
+                if me.leaves() or self._slot.over:
+                    return
+                continue  # it was called back
             me.pulse.beat()
             frame, arrived_ns = taken
             started_ns = time.monotonic_ns()
@@ -236,6 +264,9 @@ class CameraPipeline:
                 self._broken = True
                 self._lose(1)
                 raise
+            if self._left_behind:  # another camera of this name may have published newer ones
+                self._lose(1)
+                return
             inferred_ns = time.monotonic_ns()
             observation = observe(frame, poses)
             self._outlets.observe(observation)
@@ -247,14 +278,20 @@ class CameraPipeline:
             me.pulse.rest()
 
     def inference_ended(self, ended: Inference) -> None:
-        """For the inference thread, as the last thing it does: without it the camera is at its end."""
+        """For the inference thread, as the last thing it does: without it the camera is at its end.
+
+        The status that follows is for the capture thread to set, as all others are.
+        """
         if ended is not self._inference:
             return  # it never had its turn
         if ended.failure is not None:
             self._fail(ended.failure)
         self._lose(self._slot.close(discard=True))
         if not self._stopping.is_set():
-            self._become(CameraStatus.DISABLED, str(self.failure or "its frames are over"))
+            self._end = str(self.failure or "its frames are over")
+        self._inferred.set()
+        with self._orders:
+            self._orders.notify_all()
         self.ended = True
         self._on_end(self)
 
@@ -271,6 +308,9 @@ class CameraPipeline:
             self.latest = None
             self._slot.close()
             self.settled.set()
+            self._inferred.wait()
+            if self._end is not None:
+                self._become(CameraStatus.DISABLED, self._end)
 
     def _lose(self, frames: int) -> None:
         """Count frames that will not be estimated."""
@@ -317,6 +357,8 @@ class CameraPipeline:
             except EndOfStream:
                 return
             except CameraLost as error:
+                if not self._goes_on():
+                    return  # nobody misses it
                 wait_s = backoff.next_s()
                 self._faults.failed("camera %s: %s; next try in %.1f s", self.name, error, wait_s)
                 self._become(CameraStatus.RECONNECTING, str(error))
@@ -342,22 +384,27 @@ class CameraPipeline:
     def _read_until_end(self, backoff: Backoff) -> None:
         self._pulse.beat()
         last_s = time.monotonic()
-        interval_s = 0.0
+        # Of the last two the smaller: a silence that has ended is no interval, nor is the time to the first frame.
+        intervals_s: deque[float] = deque(maxlen=2)
+        first = True
         while self._goes_on() and not self._paused:
             frame = self._source.read(IDLE_S)
             self._pulse.beat()
-            if self._stopping.is_set():
+            if not self._goes_on():
                 return  # whoever takes over may have begun to count
             if frame is None:
                 silent_s = time.monotonic() - last_s
-                if self._stats.status is not CameraStatus.STALLED and silent_s > max(SILENT_AFTER_S, 5 * interval_s):
+                patience_s = max(SILENT_AFTER_S, 5 * min(intervals_s, default=0.0))
+                if self._stats.status is not CameraStatus.STALLED and silent_s > patience_s:
                     self._faults.failed("camera %s: no frame for %.0f s", self.name, silent_s)
                     self._become(CameraStatus.STALLED, f"no frame for {silent_s:.0f} s")
                     self.latest = None
                     self.settled.set()
                 continue
             now_s = time.monotonic()
-            interval_s, last_s = now_s - last_s, now_s
+            if not first:
+                intervals_s.append(now_s - last_s)
+            first, last_s = False, now_s
             self._offset = self.next_seq - frame.seq if self._offset is None else self._offset
             if self._offset:
                 frame = replace(frame, seq=frame.seq + self._offset)

@@ -147,9 +147,14 @@ class FrameRates:
     def since_last(self) -> dict[str, float]:
         at_s, estimated = time.monotonic(), self._estimated()
         passed_s = max(at_s - self._at_s, 1e-3)
-        rates = {name: (frames - self._before.get(name, 0)) / passed_s for name, frames in estimated.items()}
+        rates = {name: _since(self._before.get(name, 0), frames) / passed_s for name, frames in estimated.items()}
         self._at_s, self._before = at_s, estimated
         return rates
 
     def _estimated(self) -> dict[str, int]:
         return {name: camera.counts().estimated for name, camera in self._stats.cameras.items()}
+
+
+def _since(before: int, now: int) -> int:
+    """How many frames more; a camera that was gone meanwhile has begun to count anew."""
+    return now - before if now >= before else now
