@@ -114,7 +114,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An order, and who is told what became of it: `answer` is called by the main thread, unless the daemon ends first."""
+    """An order, and who is told by the main thread what became of it, unless the daemon ends first."""
 
     order: Order
     answer: Callable[[Answer], None]

@@ -1,20 +1,23 @@
 #!/bin/sh
 # Install what pip can't: Debian packages, only those that are missing, with sudo when not root.
-# usage: system-packages.sh demo|dev|ansible|system
+# usage: system-packages.sh demo|dev|ansible|brokers|system
 set -eu
 
 mediapipe="libegl1 libgles2" # its library is linked against both, also where it computes on the CPU
 dev="$mediapipe mosquitto mosquitto-clients shellcheck iproute2 openssl python3-systemd"
+brokers="$dev ejabberd rabbitmq-server"
+command -v npm >/dev/null || brokers="$brokers nodejs npm" # who has it from elsewhere can't have Debian's as well
 case ${1:-} in
 demo) packages=$mediapipe ;;
 dev) packages=$dev ;;
 ansible) packages="openssh-client mtools fdisk xz-utils" ;;
+brokers) packages=$brokers ;;
 system)
-    packages="$dev openssh-client mtools fdisk xz-utils mmdebstrap dosfstools e2fsprogs cloud-init"
+    packages="$brokers openssh-client mtools fdisk xz-utils mmdebstrap dosfstools e2fsprogs cloud-init"
     packages="$packages systemd-container nftables qemu-system-x86 qemu-user-static buildah podman runc"
     ;;
 *)
-    echo "usage: $0 demo|dev|ansible|system" >&2
+    echo "usage: $0 demo|dev|ansible|brokers|system" >&2
     exit 2
     ;;
 esac
@@ -42,14 +45,33 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing Debian packages:$missing"
 export DEBIAN_FRONTEND=noninteractive
+undo=""
+trap '[ -z "$undo" ] || $as_root rm -rf $undo' EXIT
 $as_root apt-get update -qq
+case $missing in
+*" ejabberd"* | *" rabbitmq-server"*)
+    # The tests start brokers of their own. As services, which Debian makes of what it installs, these would listen to
+    # the network: they start neither now nor with the machine. What is here already stays as it is.
+    for unit in ejabberd.service rabbitmq-server.service epmd.service epmd.socket; do
+        if ! [ -e "/lib/systemd/system/$unit" ] && ! [ -e "/etc/systemd/system/$unit" ]; then
+            $as_root mkdir -p /etc/systemd/system
+            $as_root ln -s /dev/null "/etc/systemd/system/$unit"
+        fi
+    done
+    if ! [ -e /usr/sbin/policy-rc.d ]; then # also where no systemd runs
+        undo="$undo /usr/sbin/policy-rc.d"
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee /usr/sbin/policy-rc.d >/dev/null
+        $as_root chmod 755 /usr/sbin/policy-rc.d
+    fi
+    ;;
+esac
 case $missing in
 *" qemu-user-static"*)
     # The emulator of Debian 12 can't run MediaPipe; the one of Debian 13 is in its backports. The source stays out of
     # the system's list: it is named for this one installation only.
     if grep -q '^VERSION_ID="12"' /etc/os-release; then
         scratch=$(mktemp -d)
-        trap '$as_root rm -rf "$scratch"' EXIT
+        undo="$undo $scratch"
         mkdir "$scratch/lists" "$scratch/none"
         chmod -R 755 "$scratch"
         # shellcheck disable=SC2016 # what looks like a variable is apt's

@@ -486,6 +486,8 @@ class Session:
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
         address = self._address
+        if self._client.oversized:
+            self._known_here = False  # the broker would send it again as long as there is a session for it
         why = self._client.trouble or ("the other end closed it" if reason.value == _UNSPECIFIED else str(reason))
         if self._phase is _Phase.ONLINE:
             if reason.value == _TAKEN_OVER:
@@ -605,6 +607,7 @@ class _Client(paho.Client):
         self.on_unreadable: Callable[[str], None] = lambda why: None
         self.on_acknowledged: Callable[[int, ReasonCode], None] = lambda mid, reason: None
         self._max_packet_bytes = max_packet_bytes
+        self.oversized = False
         self._version_5 = protocol is MQTTProtocolVersion.MQTTv5
 
     def leave(self) -> None:
@@ -637,6 +640,7 @@ class _Client(paho.Client):
         # It is asked for all that is left of a packet, so its length shows here before there is memory for it.
         if self._max_packet_bytes is not None and bufsize > self._max_packet_bytes:
             self.trouble = f"the broker sends a packet of {bufsize} bytes, more than {self._max_packet_bytes}"
+            self.oversized = True
             raise OSError(errno.EMSGSIZE, self.trouble)
         try:
             return super()._sock_recv(bufsize)
