@@ -1,10 +1,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from edge.config import CameraConfig, Config, MqttConfig, Rate, without_credentials
+from edge.config import (
+    CameraConfig,
+    Config,
+    MqttConfig,
+    Rate,
+    can_be_set_at_run_time,
+    masked,
+    without_credentials,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,12 +38,21 @@ def test_user_and_password_are_masked_and_nothing_else(location: str, shown: str
     assert without_credentials(location) == shown
 
 
+def test_of_several_addresses_each_is_masked_and_what_is_no_address_stays() -> None:
+    both = ("wss://anna:geheim@hub/mqtt?token=geheim", "mqtt://hub")
+
+    assert masked(both) == ("wss://***@hub/mqtt?token=***", "mqtt://hub")
+    assert masked((both, 5)) == (("wss://***@hub/mqtt?token=***", "mqtt://hub"), 5)
+    assert [masked(value) for value in (5, None, True, ())] == [5, None, True, ()]
+
+
 def test_no_repr_holds_a_password() -> None:
     config = Config(
         camera={"front": CameraConfig(source="rtsp://anna:geheim@door/1")}, mqtt=MqttConfig(username="anna")
     )
 
     assert "rtsp://***@door/1" in repr(config)
+    assert "geheim" not in repr(MqttConfig(url=("ws://hub/?token=geheim", "mqtt://anna@hub")))
     assert "geheim" not in repr(config) + str(config) + f"{config.camera}"
     assert config.camera["front"].source == "rtsp://anna:geheim@door/1"
 
@@ -64,3 +83,30 @@ def test_every_key_has_a_title_and_every_number_a_unit(key: str, field: FieldInf
     assert field.title
     assert field.description or "." not in key
     assert is_number == bool(unit)
+
+
+def test_what_can_be_set_from_afar_is_a_list_that_nobody_makes_longer_by_the_way() -> None:
+    """None of them may name a file or an address: whoever may send commands would have this machine read it."""
+    keys = [key.replace("camera.", "camera.front.") for key, _ in _keys()]
+
+    assert {key for key in keys if can_be_set_at_run_time(key)} == {
+        "log_level",
+        "camera.front.paused",
+        "pose.model",
+        "pose.max_people",
+        "pose.segmentation",
+        "mqtt.landmarks_hz",
+        "mqtt.summary_hz",
+        "mqtt.landmarks_format",
+        "rerun.record",
+    }
+
+
+@given(
+    st.text(max_size=20)
+    | st.lists(
+        st.sampled_from([*(part for key, _ in _keys() for part in key.split(".")), "front", ""]), max_size=5
+    ).map(".".join)
+)
+def test_of_what_is_no_key_nothing_can_be_set_at_run_time(text: str) -> None:
+    assert not can_be_set_at_run_time(text) or text.rpartition(".")[2] in {key.split(".")[-1] for key, _ in _keys()}

@@ -13,18 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config import Config
-from edge.config_layers import LoadedConfig, find_file, load
+from edge.config_layers import AT_RUN_TIME, LoadedConfig, find_file, load
 from edge.errors import ConfigError
 
 CAMERA = '[camera.front]\nsource = "synthetic"\n'
 NAME = "1 to 64 letters, digits, '-' or '_' (it becomes part of MQTT topics and Rerun paths)"
-BROKER = "an address such as mqtts://HOST:PORT, the scheme one of mqtts, mqtt"
+BROKER = "an address such as mqtts://HOST:PORT, the scheme one of mqtts, mqtt, wss, ws"
 VIEWER = "an address such as rerun+http://HOST:PORT, the scheme one of rerun+http"
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "config.toml"
+
+
+def written(file: Path | None, toml: str = CAMERA) -> Path | None:
+    if file is not None:
+        file.write_text(toml)
+    return file
 
 
 def loaded(
@@ -35,9 +41,7 @@ def loaded(
     sets: Sequence[str] = (),
     base: Mapping[str, Any] | None = None,
 ) -> LoadedConfig:
-    if file is not None:
-        file.write_text(toml)
-    return load(file, environment=environment or {}, sets=sets, base=base)
+    return load(written(file, toml), environment=environment or {}, sets=sets, base=base)
 
 
 def refused(file: Path | None, toml: str = CAMERA, **layers: Any) -> list[str]:
@@ -51,7 +55,7 @@ def test_one_camera_is_all_that_has_to_be_configured(file: Path) -> None:
     config = loaded(file).config
 
     assert config.camera["front"].source == "synthetic"
-    assert (config.mqtt.url, config.rerun.url, config.rerun.record_dir) == ("", "", None)
+    assert (config.mqtt.url, config.rerun.url, config.rerun.record_dir) == ((), "", None)
     assert (config.pose.model, config.mqtt.prefix, config.mqtt.summary_hz) == ("full", "pose/v1", 5.0)
 
 
@@ -69,7 +73,7 @@ def test_set_beats_the_environment_beats_the_file_beats_a_commands_own_values_be
         "prefix": "environment",
         "summary_hz": 2.0,
         "landmarks_hz": 1.0,
-        "url": "",
+        "url": (),
     }
     origins = {key: origin for key, _, origin in layers.effective()}
     assert [origins[f"mqtt.{key}"] for key in ("username", "prefix", "summary_hz", "landmarks_hz", "url")] == [
@@ -118,6 +122,47 @@ def test_a_whole_table_that_is_set_beats_the_file_key_by_key_and_says_so(file: P
     assert layers.config.mqtt.summary_hz == 2.0
     origins = {key: origin for key, _, origin in layers.effective()}
     assert (origins["mqtt.url"], origins["mqtt.summary_hz"]) == ("--set", str(file))
+
+
+def test_what_is_set_at_run_time_beats_the_file_and_not_who_started_it(file: Path) -> None:
+    layers = load(
+        written(file, CAMERA + "[mqtt]\nsummary_hz = 2\nlandmarks_hz = 2\n[pose]\nmodel = 'heavy'\n"),
+        environment={"EDGE_POSE__MQTT__LANDMARKS_HZ": "3"},
+        sets=["pose.model=full"],
+        settings={
+            "mqtt.summary_hz": 4,
+            "mqtt.landmarks_hz": 4,
+            "pose.model": "lite",
+            "camera.front.paused": True,
+            "log_level": "debug",
+        },
+    )
+
+    config = layers.config
+    assert (config.mqtt.summary_hz, config.mqtt.landmarks_hz, config.pose.model) == (4.0, 3.0, "full")
+    assert (config.camera["front"].paused, config.log_level) == (True, "debug")
+    origins = {key: origin for key, _, origin in layers.effective()}
+    assert [origins[key] for key in ("mqtt.summary_hz", "mqtt.landmarks_hz", "pose.model", "log_level")] == [
+        AT_RUN_TIME,
+        "environment EDGE_POSE__MQTT__LANDMARKS_HZ",
+        "--set",
+        AT_RUN_TIME,
+    ]
+
+
+def test_what_is_wrong_with_a_setting_is_told_with_where_it_came_from(file: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(
+            written(file),
+            environment={},
+            sets=[],
+            settings={"mqtt.summary_hz": 0, "camera.front.source.x": True},
+        )
+
+    assert str(caught.value).splitlines() == [
+        f"{AT_RUN_TIME}: camera.front.source.x = True: camera.front.source is a value, it has no keys below it",
+        f"{AT_RUN_TIME}: mqtt.summary_hz = 0: expected a number from 0.01 to 1000, or 'unlimited'",
+    ]
 
 
 def test_an_empty_table_in_the_file_takes_nothing_away(file: Path) -> None:
@@ -301,7 +346,9 @@ def test_a_set_value_that_python_cannot_read_as_toml_is_text(file: Path, text: s
         "camera.front=rtsp://anna:geheim@door/1",
         f"camera.front=rtsp://anna:{'geheim' * 12}@{'door.' * 20}local/1",
         'mqtt.url={password = "geheim"}',
-        'mqtt.url=["geheim"]',
+        'mqtt.url=[["geheim"]]',
+        'mqtt.url=["mqtt://hub", "mqtt://anna:geheim@hub"]',
+        'mqtt.url=["ws://anna:geheim/x@hub/mqtt"]',
         "mqtt.url=http://hub/?access_token=geheim&x=1",
         "mqtt password geheim",
     ],
@@ -319,12 +366,48 @@ def test_a_password_in_the_brokers_address_is_refused_and_its_place_named(file: 
     assert line.endswith("no password in the address: name a file with it in mqtt.password_file")
 
 
-@pytest.mark.parametrize("url", ["mqtt://hub", "mqtts://hub.local:8883", "mqtt://[::1]:1883", "mqtt://10.0.0.1", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mqtt://hub",
+        "mqtts://hub.local:8883",
+        "mqtt://[::1]:1883",
+        "mqtt://10.0.0.1",
+        "ws://hub",
+        "wss://hub.local:8443/broker/mqtt?tenant=1",
+    ],
+)
 def test_addresses_of_brokers_are_taken(file: Path, url: str) -> None:
-    assert loaded(file, sets=[f"mqtt.url='{url}'"]).config.mqtt.url == url
+    assert loaded(file, sets=[f"mqtt.url='{url}'"]).config.mqtt.url == (url,)
 
 
-@pytest.mark.parametrize("url", ["hub", "hub:1883", "mqtt://", "mqtt://hub:0", "mqtt://hub:99999", "mqtt://[hub"])
+@pytest.mark.parametrize("text", ["''", "[]"])
+def test_no_address_is_no_broker(file: Path, text: str) -> None:
+    assert loaded(file, sets=[f"mqtt.url={text}"]).config.mqtt.url == ()
+
+
+def test_several_addresses_are_tried_in_the_order_in_which_they_stand(file: Path) -> None:
+    layers = loaded(file, CAMERA + '[mqtt]\nurl = ["wss://hub/mqtt", "mqtt://10.0.0.1"]\n')
+
+    assert layers.config.mqtt.url == ("wss://hub/mqtt", "mqtt://10.0.0.1")
+    assert ("mqtt.url", ("wss://hub/mqtt", "mqtt://10.0.0.1"), str(file)) in layers.effective()
+    one = loaded(file, environment={"EDGE_POSE__MQTT__URL": '["mqtts://a", "mqtts://b"]'}, sets=[]).config
+    assert one.mqtt.url == ("mqtts://a", "mqtts://b")
+
+
+def test_of_several_addresses_the_wrong_one_is_told_under_the_key_that_holds_it(file: Path) -> None:
+    lines = refused(file, CAMERA + '[mqtt]\nurl = ["mqtt://hub", "http://hub"]\ncommands = ["ping", "fly"]\n')
+
+    verbs = "'ping', 'snapshot', 'pause', 'resume', 'set', 'record', 'reload' or 'restart'"
+    assert lines == [
+        f"{file}: mqtt.url = 'http://hub': expected {BROKER}",
+        f"{file}: mqtt.commands = 'fly': expected {verbs}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["hub", "hub:1883", "mqtt://", "mqtt://hub:0", "mqtt://hub:99999", "mqtt://[hub", "ws:///mqtt"]
+)
 def test_what_is_no_address_of_a_broker_is_refused(file: Path, url: str) -> None:
     (line,) = refused(file, sets=[f"mqtt.url='{url}'"])
 
@@ -400,17 +483,18 @@ SETTINGS = st.builds("{}={}".format, st.lists(NAMES, max_size=4).map(".".join), 
     base=TABLES,
     environment=st.dictionaries(VARIABLES, TEXTS | VALUES | ANY_TEXT, max_size=3),
     sets=st.lists(SETTINGS, max_size=3),
+    at_run_time=st.dictionaries(st.lists(NAMES, max_size=4).map(".".join), SCALARS, max_size=3),
 )
 @settings(deadline=None, max_examples=400)
 def test_whatever_is_configured_ends_as_a_configuration_or_as_a_list_of_problems(
-    toml: str, base: dict[str, Any], environment: dict[str, str], sets: list[str]
+    toml: str, base: dict[str, Any], environment: dict[str, str], sets: list[str], at_run_time: dict[str, Any]
 ) -> None:
     with tempfile.NamedTemporaryFile(suffix=".toml") as file:
         file.write(toml.encode())
         file.flush()
         result: LoadedConfig | ConfigError
         try:
-            result = load(Path(file.name), environment=environment, sets=sets, base=base)
+            result = load(Path(file.name), environment=environment, sets=sets, base=base, settings=at_run_time)
         except ConfigError as error:
             result = error
     assert result.problems if isinstance(result, ConfigError) else result.effective()
@@ -435,7 +519,7 @@ class TestCredentials:
 
         assert layers.config.mqtt.password_file == file.parent / f"{prefix}mqtt.password"
         assert layers.origins["mqtt", "password_file"] == "credential mqtt.password"
-        assert (layers.config.mqtt.ca_file, layers.config.mqtt.url) == (None, "")
+        assert (layers.config.mqtt.ca_file, layers.config.mqtt.url) == (None, ())
 
     def test_the_file_beats_it(self, file: Path) -> None:
         (file.parent / "mqtt.ca").write_text("")

@@ -20,6 +20,7 @@ def test_the_exit_codes_are_those_that_unit_files_and_scripts_rely_on() -> None:
         "NO_INPUT": 66,
         "UNAVAILABLE": 69,
         "SOFTWARE": 70,
+        "RESTART": 75,
         "CONFIG": 78,
         "INTERRUPTED": 130,
     }
@@ -28,6 +29,7 @@ def test_the_exit_codes_are_those_that_unit_files_and_scripts_rely_on() -> None:
 def test_every_error_ends_the_process_with_its_documented_code() -> None:
     assert {kind.__name__: kind.exit_code.value for kind in subclasses(EdgePoseError)} == {
         "ConfigError": 78,
+        "StateError": 70,
         "OrderRefused": 70,
         "BoardError": 78,
         "ModelError": 69,

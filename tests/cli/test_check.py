@@ -23,7 +23,7 @@ def test_it_prints_every_key_with_its_value_and_origin(tmp_path: Path) -> None:
     }
     assert table["device"] == ('"hall"', str(file))
     assert table["camera.front.source"] == ('"rtsp://***@cam/1"', str(file))
-    assert table["mqtt.url"] == ('"mqtt://broker:1883"', "environment EDGE_POSE__MQTT__URL")
+    assert table["mqtt.url"] == ('["mqtt://broker:1883"]', "environment EDGE_POSE__MQTT__URL")
     assert table["mqtt.summary_hz"] == ("2.0", "--set")
     assert table["pose.model"] == ('"full"', "default")
     assert table["rerun.url"] == ('""', "default")
