@@ -6,60 +6,27 @@ import contextlib
 import json
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import COMMAND
-from tests.cli.test_run import PREFIX, Daemon, broker, daemons, landmarks  # noqa: F401 - fixtures
-from tests.conftest import CLIP, eventually
-from tests.mqtt.test_sink import Subscriber, subscriber
+from tests.cli.conftest import PREFIX, Configure, Daemon, landmarks, states, statuses
+from tests.conftest import eventually
+from tests.mqtt.test_sink import Subscriber
 from tests.rerun_log.reading import rows
-from tests.servers import Server
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 
-Configure = Callable[..., None]
 
-
-@pytest.fixture
-def outside(broker: Server) -> Iterator[Subscriber]:  # noqa: F811
-    with subscriber(broker.port) as client:
-        yield client
-
-
-@pytest.fixture
-def configure(tmp_path: Path, broker: Server) -> Configure:  # noqa: F811
-    """Writes the configuration: two tables that are always there, the given lines before and after them."""
-
-    def write(*, mqtt: str = "landmarks_hz = 10", more: str = "", camera: str = "front", source: object = CLIP) -> None:
-        (tmp_path / "config.toml").write_text(
-            f'device = "hall"\n[mqtt]\nurl = "{broker.url}"\n{mqtt}\n'
-            f'[camera.{camera}]\nsource = "{source}"\nloop = true\n{more}'
-        )
-
-    return write
-
-
-@pytest.fixture
-def start(tmp_path: Path, outside: Subscriber, daemons: list[Daemon]) -> Callable[[], Daemon]:  # noqa: F811
-    def begin() -> Daemon:
-        daemons.append(daemon := Daemon("-c", str(tmp_path / "config.toml"), log=tmp_path / "log"))
-        eventually(lambda: len(landmarks(outside)) > 3, 30)
-        return daemon
-
-    return begin
+LANDMARKS = f"{PREFIX}/camera/front/landmarks"
 
 
 def reload(daemon: Daemon, answer: str) -> None:
     times = daemon.log.count(answer)
     daemon.process.send_signal(signal.SIGHUP)
     eventually(lambda: daemon.log.count(answer) > times, 30)
-
-
-def states(outside: Subscriber) -> list[bytes]:
-    return outside.payloads(f"{PREFIX}/state")
 
 
 def test_only_what_differs_is_exchanged(
@@ -70,13 +37,19 @@ def test_only_what_differs_is_exchanged(
     reload(daemon, "reloaded: nothing that was read has changed")
 
     configure(mqtt='landmarks_hz = "unlimited"', more=f'[rerun]\nrecord_dir = "{tmp_path}"\n')
-    reload(daemon, "reloaded: mqtt\n")
-    eventually(lambda: states(outside) == [b"online", b"stopped", b"online"])
+    reload(daemon, "reloaded: mqtt streams\n")
     seen = len(landmarks(outside))
     eventually(lambda: len(landmarks(outside)) > seen + 40)
     seqs = [message["seq"] for message in landmarks(outside)[-40:]]
     assert seqs == list(range(seqs[0], seqs[0] + 40)), "every frame now, and the camera went on counting"
     assert seqs[0] > 10
+
+    configure(mqtt='summary_hz = 1\nlandmarks_format = "cbor"', more=f'[rerun]\nrecord_dir = "{tmp_path}"\n')
+    reload(daemon, "reloaded: mqtt streams\n")
+    eventually(lambda: not outside.payloads(LANDMARKS)[-1].startswith(b"{"))
+    info = json.loads(outside.payloads(f"{PREFIX}/info")[-1])
+    assert (info["landmarks"], info["summary"]["hz"]) == ({"content_type": "application/cbor", "hz": 30.0}, 1.0)
+    assert states(outside) == [b"online"], "the connection stayed"
 
     assert daemon.stop() == 0
     (recording,) = tmp_path.glob("*.rrd")
@@ -90,11 +63,11 @@ def test_cameras_come_and_go_and_recordings_begin(
     configure()
     daemon = start()
     configure(more=f'[camera.drawn]\nsource = "synthetic"\n[rerun]\nrecord_dir = "{tmp_path}"\n')
-    reload(daemon, "reloaded: mqtt, rerun, camera drawn\n")
+    reload(daemon, "reloaded: rerun, camera drawn\n")
     eventually(lambda: len(landmarks(outside, "drawn")) > 3, 30)
 
     configure(camera="drawn", source="synthetic", more=f'fps = 15\n[rerun]\nrecord_dir = "{tmp_path}"\n')
-    reload(daemon, "reloaded: camera front, mqtt, rerun, camera drawn\n")
+    reload(daemon, "reloaded: rerun, camera front, camera drawn\n")
     eventually(lambda: json.loads(outside.payloads(f"{PREFIX}/info")[-1])["cameras"].keys() == {"drawn"})
     seen = len(landmarks(outside, "drawn"))
     eventually(lambda: len(landmarks(outside, "drawn")) > seen + 5)
@@ -104,6 +77,9 @@ def test_cameras_come_and_go_and_recordings_begin(
 
     assert daemon.stop() == 0
     assert landmarks(outside)[-1]["seq"] == last, "the other camera is gone"
+    assert statuses(outside)[-1] == b"", "and with it what was retained of it"
+    assert statuses(outside, "drawn")[-1] == b"online"
+    assert states(outside) == [b"online", b"stopped"], "the connection stayed"
     assert "nobody foresaw" not in daemon.log
     assert len(list(tmp_path.glob("*.rrd"))) == 2, "what was recorded before the cameras changed is a file of its own"
 
@@ -176,7 +152,7 @@ def test_the_service_manager_is_told_of_the_start_each_reload_and_the_end(
         daemon = start()
         eventually(lambda: hears("READY=1"))
         assert "STATUS=device hall, cameras front" in told
-        for config, answer in (({"mqtt": ""}, "reloaded: mqtt"), ({"mqtt": "x = 1"}, "not reloaded")):
+        for config, answer in (({"mqtt": ""}, "reloaded: mqtt streams"), ({"mqtt": "x = 1"}, "not reloaded")):
             told.clear()
             configure(**config)
             reload(daemon, answer)
@@ -207,13 +183,14 @@ def test_the_end_does_not_wait_for_a_reload(
     configure()
     daemon = start()
     with contextlib.ExitStack() as silent:
-        more = ""
+        more, servers = "", []
         for name in ("a", "b", "c"):
-            server = silent.enter_context(socket.create_server(("127.0.0.1", 0)))
-            more += f'[camera.{name}]\nsource = "rtsp://127.0.0.1:{server.getsockname()[1]}/"\n'
+            servers.append(silent.enter_context(socket.create_server(("127.0.0.1", 0))))
+            more += f'[camera.{name}]\nsource = "rtsp://127.0.0.1:{servers[-1].getsockname()[1]}/"\n'
         configure(more=more)
         daemon.process.send_signal(signal.SIGHUP)
-        eventually(lambda: states(outside).count(b"online") == 2)  # mqtt was exchanged, the cameras are next
+        servers[0].settimeout(20)
+        silent.enter_context(servers[0].accept()[0])  # the first one is waited for, the others are next
         assert daemon.stop() == 0
     assert "not reloaded, the configuration in force stays: the daemon is asked to end" in daemon.log
     assert states(outside)[-1] == b"stopped"

@@ -7,22 +7,20 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edge.cli.local_server import free_port
 from tests.cli.command import COMMAND, edge_pose, run_settings
+from tests.cli.conftest import PREFIX, Daemon, landmarks
 from tests.conftest import eventually
-from tests.mqtt.test_sink import Subscriber, subscriber
+from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import received, rows, static
-from tests.servers import Server, mosquitto, rerun_server
+from tests.servers import Server, rerun_server
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 
-PREFIX = "pose/v1/hall"
 ENTITIES = {
     "/camera/front/video",
     "/camera/front/video/mask",
@@ -30,43 +28,6 @@ ENTITIES = {
     "/camera/front/person/pose/points",
     "/camera/front/angles",
 }
-
-
-@pytest.fixture
-def broker() -> Iterator[Server]:
-    with mosquitto() as server:
-        yield server
-
-
-class Daemon:
-    """`edge-pose run` in the background."""
-
-    def __init__(self, *settings: str, log: Path) -> None:
-        self._log = log
-        with log.open("w") as out:
-            self.process = subprocess.Popen([*COMMAND, "run", *settings], stdout=out, stderr=out)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit code. Raises TimeoutExpired when it takes longer than promised."""
-        self.process.send_signal(number)
-        return self.process.wait(timeout=5.0)
-
-
-@pytest.fixture
-def daemons() -> Iterator[list[Daemon]]:
-    started: list[Daemon] = []
-    yield started
-    for each in started:
-        each.process.kill()
-        each.process.wait()
-
-
-def landmarks(outside: Subscriber, camera: str = "front") -> list[dict[str, Any]]:
-    return [json.loads(payload) for payload in outside.payloads(f"{PREFIX}/camera/{camera}/landmarks")]
 
 
 def test_a_clip_from_end_to_end(broker: Server, tmp_path: Path) -> None:
@@ -203,7 +164,9 @@ def test_killed_it_leaves_its_last_will_and_a_readable_recording(
         daemons.append(daemon := Daemon(*settings, log=tmp_path / "log"))
         eventually(lambda: len(landmarks(outside)) > 60, 30)
         daemon.process.kill()
-        eventually(lambda: outside.payloads(f"{PREFIX}/state") == [b"online", b"offline"], 5)
+        eventually(
+            lambda: outside.payloads(f"{PREFIX}/state") == [b"online", b"offline"], 15
+        )  # the will waits a little
     assert _points(tmp_path) > 20
 
 
@@ -238,7 +201,7 @@ def test_an_impossible_configuration_is_told_line_by_line(tmp_path: Path) -> Non
     file = tmp_path / "config.toml"
     file.write_text('[camera.front]\nsource = "nowhere.mp4"\nfsp = 5\n[mqtt]\nurl = "http://x"\n')
     run = edge_pose("run", "--config", str(file))
-    address = "an address such as mqtts://HOST:PORT, the scheme one of mqtts, mqtt"
+    address = "an address such as mqtts://HOST:PORT, the scheme one of mqtts, mqtt, wss, ws"
     assert run.returncode == 78
     assert lines(run.stderr) == [
         f"edge-pose: {file}: camera.front.fsp: unknown key; did you mean fps?",
