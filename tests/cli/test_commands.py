@@ -1,0 +1,406 @@
+"""Commands over MQTT to `edge-pose run` as a process, through a real broker, from an outside client."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edge.estimators.models.store import ModelStore
+from edge.mqtt.wire import v1
+from tests.cli.conftest import PREFIX, Configure, Daemon, landmarks, states, statuses
+from tests.conftest import eventually
+from tests.mqtt.test_sink import Subscriber
+from tests.rerun_log.reading import rows
+
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
+
+Start = Callable[..., Daemon]
+
+_numbers = itertools.count(1)
+
+
+def tell(outside: Subscriber, verb: str, payload: object = None, timeout_s: float = 30.0) -> v1.Reply:
+    """Send a command and wait for its reply."""
+    wanted = f"{PREFIX}/reply/test/{next(_numbers)}"
+    content = b"" if payload is None else payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    outside.send(f"{PREFIX}/cmd/{verb}", content, ResponseTopic=wanted, CorrelationData=wanted.encode())
+    eventually(lambda: outside.payloads(wanted), timeout_s)
+    (message,) = [message for message in list(outside.messages) if message.topic == wanted]
+    assert message.properties.CorrelationData == wanted.encode()
+    assert message.qos == 1
+    return msgspec.json.decode(message.payload, type=v1.Reply)
+
+
+def told(outside: Subscriber, verb: str, payload: object = None, timeout_s: float = 30.0) -> dict[str, Any]:
+    """The result of a command that is carried out."""
+    reply = tell(outside, verb, payload, timeout_s)
+    assert reply.ok, reply.error
+    assert reply.verb == verb
+    return {} if reply.result is msgspec.UNSET else reply.result
+
+
+def refused(outside: Subscriber, verb: str, payload: object = None, timeout_s: float = 30.0) -> tuple[str, str]:
+    """Code and text of the error of a command that is not carried out."""
+    reply = tell(outside, verb, payload, timeout_s)
+    assert isinstance(reply.error, v1.CommandError)
+    assert len(reply.error.text.splitlines()) == 1
+    return reply.error.code.value, reply.error.text
+
+
+def information(outside: Subscriber) -> dict[str, Any]:
+    found: dict[str, Any] = outside.newest(f"{PREFIX}/info")
+    return found
+
+
+def goes_on(outside: Subscriber, camera: str = "front") -> None:
+    seen = len(landmarks(outside, camera))
+    eventually(lambda: len(landmarks(outside, camera)) > seen + 5, 30)
+
+
+def seqs(outside: Subscriber) -> list[int]:
+    return [message["seq"] for message in landmarks(outside)]
+
+
+def test_ping_reload_and_ids(outside: Subscriber, configure: Configure, start: Start) -> None:
+    configure()
+    daemon = start()
+    result = told(outside, "ping")
+    assert result["session"] == information(outside)["session"]
+    assert 0 < result["uptime_s"] < 60
+
+    outside.send(f"{PREFIX}/cmd/ping", '{"id": "7"}')
+    eventually(lambda: outside.payloads(f"{PREFIX}/reply/ping"))
+    assert outside.newest(f"{PREFIX}/reply/ping")["id"] == "7"
+
+    assert told(outside, "reload") == {"exchanged": []}
+    configure(mqtt="landmarks_hz = 5")
+    assert told(outside, "reload") == {"exchanged": ["mqtt streams"]}
+    configure(mqtt="landmark_hz = 5")
+    code, text = refused(outside, "reload")
+    assert code == "invalid"
+    assert "mqtt.landmark_hz: unknown key; did you mean landmarks_hz?" in text
+    assert daemon.stop() == 0
+    assert states(outside) == [b"online", b"stopped"]
+
+
+def test_each_way_to_be_refused(outside: Subscriber, configure: Configure, start: Start) -> None:
+    configure(mqtt='landmarks_hz = 10\ncommands = ["ping", "snapshot", "pause", "set", "record"]')
+    daemon = start("--set", "mqtt.summary_hz=3")
+    assert information(outside)["commands"] == ["ping", "snapshot", "pause", "set", "record"]
+    cases: list[tuple[str, object, str, str]] = [
+        ("fly", None, "unknown_verb", "those are: ping, snapshot, pause, set, record"),
+        ("restart", None, "unknown_verb", "no verb that this device obeys"),
+        ("ping", b"{", "malformed", "payload of ping: "),
+        ("set", {"values": {}}, "malformed", "payload of set: "),
+        ("ping", b"{}".ljust(8193), "oversized", "8193 bytes; a command has 8192 at most"),
+        ("pause", {"camera": "back"}, "invalid", "there is none of that name; there are front"),
+        ("snapshot", {"camera": "back"}, "invalid", "there is none of that name; there are front"),
+        ("set", {"values": {"mqtt.url": "mqtt://stranger"}}, "invalid", "mqtt.url: can't be set at run time"),
+        ("set", {"values": {"mqtt.landmarks_hz": 0}}, "invalid", "a number from 0.01 to 1000, or 'unlimited'"),
+        ("set", {"values": {"log_level": "debug", "pose.modle": "lite"}}, "invalid", "pose.modle: can't be set"),
+        ("set", {"values": {"camera.back.paused": True}}, "invalid", "there is none of that name; there are front"),
+        ("set", {"values": {"pose.model": "/etc/passwd"}}, "invalid", "expected one of lite, full, heavy"),
+        ("set", {"values": {"mqtt.summary_hz": 1}}, "invalid", "stands in --set, which counts for more"),
+        ("record", {"on": True}, "invalid", "rerun.record_dir is not set"),
+        ("set", {"values": {"log_level": "debug"}, "keep": True}, "failed", "see state_dir"),
+    ]
+    before = information(outside)
+    for verb, payload, code, text in cases:
+        found = refused(outside, verb, payload)
+        assert found[0] == code, (verb, payload, found)
+        assert text in found[1]
+    assert information(outside) == before
+    assert told(outside, "set", {"values": {"mqtt.summary_hz": None}}) == {"exchanged": [], "settings": {}}
+    goes_on(outside)
+    assert daemon.stop() == 0
+    assert " DEBUG " not in daemon.log
+    assert "Traceback" not in daemon.log
+    assert states(outside) == [b"online", b"stopped"]
+
+
+def test_a_retained_command_is_refused_at_each_start_and_never_carried_out(
+    outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    outside.send(f"{PREFIX}/cmd/restart", "{}", retain=True).wait_for_publish(5)
+    configure()
+    daemon = start()
+    eventually(lambda: outside.payloads(f"{PREFIX}/reply/restart"))
+    assert outside.newest(f"{PREFIX}/reply/restart")["error"]["code"] == "retained"
+    goes_on(outside)
+    assert daemon.stop() == 0
+
+
+def test_a_snapshot_is_the_picture_as_it_is(outside: Subscriber, configure: Configure, start: Start) -> None:
+    more = '[camera.drawn]\nsource = "synthetic"\nwidth_px = 320\nheight_px = 240\n'
+    configure(more=more, mqtt='landmarks_hz = "unlimited"')
+    daemon = start()
+    eventually(lambda: landmarks(outside, "drawn"), 30)
+    code, text = refused(outside, "snapshot")
+    assert (code, text) == ("invalid", "command: camera: is required where there are several: front, drawn")
+    for camera, width_px, height_px in (("front", 640, 480), ("drawn", 320, 240)):
+        result = told(outside, "snapshot", {"camera": camera})
+        (message,) = [each for each in outside.messages if each.topic == f"{PREFIX}/camera/{camera}/snapshot"]
+        assert (result["camera"], result["width_px"], result["height_px"]) == (camera, width_px, height_px)
+        assert result["bytes"] == len(message.payload)
+        assert ("seq", str(result["seq"])) in message.properties.UserProperty
+        picture = cv2.imdecode(np.frombuffer(message.payload, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape == (height_px, width_px, 3)
+        assert picture.std() > 10, "there is something to see"
+        if camera == "front":  # a file, each of whose frames is estimated
+            moment = result["seq"], result["t_us"]
+            eventually(lambda moment=moment: moment in [(each["seq"], each["t_us"]) for each in landmarks(outside)])  # type: ignore[misc]
+    assert daemon.stop() == 0
+
+
+def test_a_camera_is_let_go_of_and_taken_up_again(outside: Subscriber, configure: Configure, start: Start) -> None:
+    configure(more='[camera.drawn]\nsource = "synthetic"\n')
+    daemon = start()
+    eventually(lambda: landmarks(outside, "drawn") and statuses(outside)[-1] == b"online", 30)
+    result = told(outside, "pause", {"camera": "front"})
+    assert result == {"exchanged": ["pause of front"], "settings": {"camera.front.paused": True}}
+    eventually(lambda: statuses(outside)[-1] == b"paused")
+    goes_on(outside, "drawn")
+    code, text = refused(outside, "snapshot", {"camera": "front"})
+    assert (code, text) == ("failed", "camera front gives no picture now, it is paused")
+    eventually(lambda: information(outside)["settings"] == {"camera.front.paused": True})
+
+    assert told(outside, "pause")["exchanged"] == ["pause of drawn"]
+    eventually(lambda: statuses(outside, "drawn")[-1] == b"paused")
+    seen = len(landmarks(outside)), len(landmarks(outside, "drawn"))
+    assert told(outside, "ping")
+    assert (len(landmarks(outside)), len(landmarks(outside, "drawn"))) == seen
+
+    assert told(outside, "resume")["exchanged"] == ["pause of front", "pause of drawn"]
+    for camera in ("front", "drawn"):
+        eventually(lambda camera=camera: statuses(outside, camera)[-1] == b"online")  # type: ignore[misc]
+        goes_on(outside, camera)
+    assert seqs(outside) == sorted({*seqs(outside)}), "it goes on counting"
+    assert daemon.stop() == 0
+    assert states(outside) == [b"online", b"stopped"]
+    assert not outside.payloads(f"{PREFIX}/camera/front/event"), "nobody missed it"
+
+
+@pytest.fixture
+def models(tmp_path: Path, model: Path) -> Path:
+    """A directory of models that has `full` alone."""
+    directory = tmp_path / "models"
+    directory.mkdir()
+    (directory / "pose_landmarker_full.task").symlink_to(model)
+    return directory
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """A directory that `lite` is fetched from."""
+    kept = os.environ.get("EDGE_POSE_TEST_MODELS")
+    lite = ModelStore(Path(kept) if kept else None).ensure("lite").path
+    directory = tmp_path / "mirror"
+    directory.mkdir()
+    (directory / "pose_landmarker_lite.task").symlink_to(lite)
+    return directory
+
+
+def test_another_model_takes_over_without_a_frame_lost(
+    outside: Subscriber, configure: Configure, start: Start, models: Path, mirror: Path
+) -> None:
+    recordings = models.parent / "recordings"
+    more = f'[pose]\nmodel_dir = "{models}"\nmodel_source = "{mirror}"\n[rerun]\nrecord_dir = "{recordings}"\n'
+    configure(mqtt='landmarks_hz = "unlimited"', more=more)
+    daemon = start()
+    result = told(outside, "set", {"values": {"pose.model": "lite"}})
+    assert result == {"exchanged": ["rerun", "pose of front"], "settings": {"pose.model": "lite"}}
+    eventually(lambda: information(outside)["model"]["name"] == "lite")
+    goes_on(outside)
+    assert told(outside, "set", {"values": {"pose.max_people": 2, "pose.segmentation": False}})["exchanged"] == [
+        "rerun",
+        "pose of front",
+    ]
+    eventually(lambda: information(outside)["max_people"] == 2)
+    goes_on(outside)
+    assert told(outside, "set", {"values": {"pose.model": None}})["settings"] == {
+        "pose.max_people": 2,
+        "pose.segmentation": False,
+    }
+    eventually(lambda: information(outside)["model"]["name"] == "full")
+    goes_on(outside)
+    assert daemon.stop() == 0
+
+    found = seqs(outside)
+    assert found == list(range(len(found))), "not a frame was lost"
+    assert states(outside) == [b"online", b"stopped"]
+    assert statuses(outside)[-1] != b"reconnecting"
+    assert "fetching model lite" in daemon.log
+    assert len(list(recordings.glob("*.rrd"))) == 4, "a recording is of one model"
+
+
+def test_a_model_that_can_not_be_had_changes_nothing(
+    outside: Subscriber, configure: Configure, start: Start, models: Path
+) -> None:
+    configure(mqtt='landmarks_hz = "unlimited"', more=f'[pose]\nmodel_dir = "{models}"\nmodel_source = "off"\n')
+    daemon = start()
+    before = information(outside)
+    code, text = refused(outside, "set", {"values": {"pose.model": "lite", "mqtt.summary_hz": 1}})
+    assert code == "failed"
+    assert text.startswith("model lite")
+    goes_on(outside)
+    assert information(outside) == before
+    assert told(outside, "set", {"values": {"log_level": "info"}})["settings"] == {"log_level": "info"}
+
+    (models / "pose_landmarker_lite.task").write_bytes(b"damaged")
+    assert refused(outside, "set", {"values": {"pose.model": "lite"}})[0] == "failed"
+    goes_on(outside)
+    assert daemon.stop() == 0
+    found = seqs(outside)
+    assert found == list(range(len(found)))
+
+
+def test_recording_begins_and_ends(tmp_path: Path, outside: Subscriber, configure: Configure, start: Start) -> None:
+    configure(more=f'[rerun]\nrecord_dir = "{tmp_path}/recordings"\nrecord = false\n')
+    daemon = start()
+    recordings = tmp_path / "recordings"
+    assert not list(recordings.glob("*.rrd"))
+    assert told(outside, "record", {"on": True}) == {"exchanged": ["rerun"], "settings": {"rerun.record": True}}
+    (recording,) = recordings.glob("*.rrd")
+    goes_on(outside)
+    assert told(outside, "record", {"on": False})["exchanged"] == ["rerun"]
+    recorded = rows(recording)["/camera/front/video/pose/points"]
+    assert recorded == list(range(recorded[0], recorded[0] + len(recorded)))
+    assert told(outside, "record", {"on": False})["exchanged"] == []
+    goes_on(outside)
+    assert daemon.stop() == 0
+    assert [*recordings.glob("*.rrd")] == [recording]
+
+
+def test_what_is_to_be_kept_is_in_force_after_a_restart(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure(top=f'state_dir = "{tmp_path}/state"', more='[camera.drawn]\nsource = "synthetic"\n')
+    daemon = start()
+    told(outside, "set", {"values": {"mqtt.landmarks_hz": 5, "mqtt.summary_hz": 1}, "keep": True})
+    told(outside, "set", {"values": {"mqtt.landmarks_hz": 8}})
+    told(outside, "pause", {"camera": "drawn", "keep": True})
+    kept = {"mqtt.landmarks_hz": 5, "mqtt.summary_hz": 1, "camera.drawn.paused": True}
+    assert json.loads((tmp_path / "state/settings.json").read_text()) == kept
+    assert daemon.stop() == 0
+
+    daemon = start("--set", "mqtt.summary_hz=2")
+    eventually(lambda: states(outside)[-1] == b"online" and statuses(outside, "drawn")[-1] == b"paused")
+    info = information(outside)
+    assert info["settings"] == kept
+    assert (info["landmarks"]["hz"], info["summary"]["hz"]) == (5, 2), "--set counts for more"
+    told(outside, "set", {"values": {"mqtt.landmarks_hz": None}, "keep": True})
+    told(outside, "resume", {"keep": True})
+    assert json.loads((tmp_path / "state/settings.json").read_text()) == {
+        "mqtt.summary_hz": 1,
+        "camera.drawn.paused": False,
+        "camera.front.paused": False,
+    }
+    assert daemon.stop() == 0
+
+
+def test_what_was_kept_and_is_not_valid_any_more_is_told_and_left_out(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    (tmp_path / "state").mkdir()
+    kept = {"camera.gone.paused": True, "pose.max_people": 99, "mqtt.landmarks_hz": 5}
+    (tmp_path / "state/settings.json").write_text(json.dumps(kept))
+    configure(top=f'state_dir = "{tmp_path}/state"')
+    daemon = start()
+    assert information(outside)["settings"] == {"mqtt.landmarks_hz": 5}
+    warnings = [line for line in daemon.log.splitlines() if " WARNING " in line]
+    assert len(warnings) == 2
+    assert all("kept setting not in force" in line for line in warnings)
+    assert daemon.stop() == 0
+
+    (tmp_path / "state/settings.json").write_text("{")
+    daemon = start()
+    (line,) = [line for line in daemon.log.splitlines() if " WARNING " in line]
+    assert f"nothing that was kept is in force: {tmp_path}/state/settings.json" in line
+    assert daemon.stop() == 0
+
+
+def test_what_can_not_be_kept_is_taken_back(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure(top=f'state_dir = "{tmp_path}/state"')
+    daemon = start()
+    (tmp_path / "state").rename(tmp_path / "elsewhere")
+    (tmp_path / "state").touch()
+    code, text = refused(outside, "set", {"values": {"mqtt.landmarks_hz": 5}, "keep": True})
+    assert code == "failed"
+    assert f"{tmp_path}/state/settings.json can't be written" in text
+    eventually(lambda: information(outside)["landmarks"]["hz"] == 10)
+    assert information(outside)["settings"] == {}
+
+    result = told(outside, "set", {"values": {"mqtt.landmarks_hz": 5}})
+    assert result == {"exchanged": ["mqtt streams"], "settings": {"mqtt.landmarks_hz": 5}}, "for now is possible"
+    assert daemon.stop() == 0
+
+
+def test_a_restart_is_an_orderly_end_that_asks_to_be_started_again(
+    outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure()
+    daemon = start()
+    assert tell(outside, "restart").ok
+    assert daemon.process.wait(timeout=6) == 75
+    eventually(lambda: states(outside) == [b"online", b"stopped"])
+    assert "stopping: a restart was asked for" in daemon.log
+
+
+def test_a_flood_is_held_off_and_the_daemon_is_well(outside: Subscriber, configure: Configure, start: Start) -> None:
+    configure(mqtt='landmarks_hz = "unlimited"')
+    daemon = start()
+    kinds = (
+        ("ping", "{}"),
+        ("set", '{"values": {"mqtt.summary_hz": 5}}'),
+        ("fly", ""),
+        ("ping", "{"),
+        ("snapshot", "{}"),
+    )
+    sent = [kinds[number % len(kinds)] for number in range(300)]
+    for number, (verb, payload) in enumerate(sent):
+        outside.send(f"{PREFIX}/cmd/{verb}", payload, CorrelationData=str(number).encode())
+
+    def replies() -> dict[bytes, v1.Reply]:
+        return {
+            message.properties.CorrelationData: msgspec.json.decode(message.payload, type=v1.Reply)
+            for message in list(outside.messages)
+            if message.topic.startswith(f"{PREFIX}/reply/")
+        }
+
+    def ignored() -> int:
+        health = outside.newest(f"{PREFIX}/health")
+        return int(health["drops"].get("mqtt commands", {}).get("too_many", 0))
+
+    eventually(lambda: len(replies()) + ignored() == 300, 30)
+    found = replies()
+    codes = [reply.error.code if isinstance(reply.error, v1.CommandError) else "ok" for reply in found.values()]
+    assert {*codes} <= {"ok", "unknown_verb", "malformed", "busy", "too_frequent"}
+    assert codes.count("ok") >= 1
+    assert codes.count(v1.ErrorCode.TOO_FREQUENT) >= 30
+    for number, reply in found.items():
+        verb = sent[int(number)][0]
+        assert reply.verb == (verb if verb in v1.REQUESTS else "unknown")
+
+    def calm() -> bool:
+        return tell(outside, "ping").ok
+
+    time.sleep(0.2)  # two commands' worth of the limit
+    eventually(calm, 10)
+    goes_on(outside)
+    seen = seqs(outside)
+    assert seen == list(range(len(seen))), "and missed nothing meanwhile"
+    assert daemon.stop() == 0
+    assert states(outside) == [b"online", b"stopped"]
