@@ -528,3 +528,35 @@ class TestCredentials:
         layers = loaded(file, toml, environment={"CREDENTIALS_DIRECTORY": str(file.parent)})
 
         assert layers.config.mqtt.ca_file == Path("/etc/ssl/hub.crt")
+
+
+@pytest.mark.parametrize("text", ["['']", "['mqtt://hub', '']"])
+def test_in_a_list_of_addresses_none_may_be_empty(file: Path, text: str) -> None:
+    assert refused(file, sets=[f"mqtt.url={text}"]) == [f"--set: mqtt.url = '': expected {BROKER}"]
+
+
+@pytest.mark.parametrize(("key", "found"), [("mqtt.url", "5"), ("mqtt.commands", "'ping'")])
+def test_where_a_list_belongs_the_message_says_so_in_words_of_toml(file: Path, key: str, found: str) -> None:
+    (line,) = refused(file, sets=[f"{key}={found}"])
+
+    assert line.startswith(f"--set: {key} = {found}: expected ")
+    assert "list" in line
+    assert "tuple" not in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mqtt.landmarks_hz", True),
+        ("mqtt.landmarks_hz", "10"),
+        ("pose.max_people", True),
+        ("pose.max_people", "2"),
+        ("pose.segmentation", "off"),
+        ("camera.front.paused", 1),
+        ("rerun.record", "no"),
+    ],
+)
+def test_what_is_set_at_run_time_has_the_type_of_its_key(file: Path, key: str, value: object) -> None:
+    """It is published and kept as it came: a reader would find `"off"` where a boolean belongs."""
+    with pytest.raises(ConfigError):
+        load(written(file), environment={}, sets=[], settings={key: value})

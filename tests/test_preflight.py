@@ -113,3 +113,10 @@ def test_whatever_stands_where_a_path_belongs_ends_as_a_list_of_problems(
 def test_a_camera_that_cannot_be_read_yet_is_told_as_such(source: str) -> None:
     (line,) = told(camera__front__source=source)
     assert line.startswith(f"here: camera.front.source = '{source}': USB and CSI cameras can't be read directly yet; ")
+
+
+def test_a_client_certificate_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert told(mqtt__cert_file=f"{tmp_path}/cert", mqtt__key_file=f"{tmp_path}/key") == [
+        f"here: mqtt.cert_file = '{tmp_path}/cert': no such file",
+        f"here: mqtt.key_file = '{tmp_path}/key': no such file",
+    ]

@@ -232,6 +232,18 @@ def test_what_can_not_be_used_any_more_is_left_out_and_told_and_the_rest_is_in_f
         assert key in line
 
 
+@pytest.mark.parametrize("value", [True, "x"])
+def test_a_pause_of_a_camera_that_is_gone_is_told_by_its_own_name_in_one_line(
+    tmp_path: Path, value: SettingValue
+) -> None:
+    SettingsFile(tmp_path).write({"camera.gone.paused": value})
+    (line,) = load(tmp_path).ignored
+
+    assert "camera.gone.paused" in line
+    assert len(line.splitlines()) == 1
+    assert "config.toml" not in line, "nothing is wrong with that"
+
+
 def test_a_damaged_file_keeps_nothing_from_starting(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("{")
     written = load(tmp_path)

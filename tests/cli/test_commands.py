@@ -18,6 +18,7 @@ import pytest
 from edge.estimators.models.store import ModelStore
 from edge.mqtt.wire import v1
 from tests.cli.conftest import PREFIX, Configure, Daemon, landmarks, states, statuses
+from tests.cli.test_reload import reload
 from tests.conftest import eventually
 from tests.mqtt.test_sink import Subscriber
 from tests.rerun_log.reading import rows
@@ -404,3 +405,84 @@ def test_a_flood_is_held_off_and_the_daemon_is_well(outside: Subscriber, configu
     assert seen == list(range(len(seen))), "and missed nothing meanwhile"
     assert daemon.stop() == 0
     assert states(outside) == [b"online", b"stopped"]
+
+
+def test_a_camera_that_can_not_be_used_keeps_no_command_from_the_others(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    (tmp_path / "text.mp4").write_text("no film")
+    configure(more=f'[camera.other]\nsource = "{tmp_path}/text.mp4"\n')
+    daemon = start()
+    eventually(lambda: "the other cameras go on" in daemon.log)
+    assert told(outside, "ping", timeout_s=10)
+    daemon.stop()
+
+
+def test_a_camera_that_is_paused_can_be_taken_out_of_the_configuration(
+    outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure(more='[camera.drawn]\nsource = "synthetic"\n')
+    daemon = start()
+    told(outside, "pause", {"camera": "drawn"})
+    configure()
+    reload(daemon, "reloaded: ")
+    eventually(lambda: information(outside)["cameras"].keys() == {"front"})
+    assert information(outside)["settings"] == {}
+    assert daemon.stop() == 0
+
+
+def test_what_can_not_be_kept_is_not_even_begun(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure(more=f'[rerun]\nrecord_dir = "{tmp_path}/recordings"\nrecord = false\n')
+    daemon = start()
+    assert refused(outside, "record", {"on": True, "keep": True})[0] == "failed"
+    assert not list((tmp_path / "recordings").glob("*.rrd"))
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("on", [1, "true"])
+def test_there_is_one_way_to_say_that_it_records(
+    outside: Subscriber, configure: Configure, start: Start, on: object
+) -> None:
+    configure()
+    daemon = start()
+    assert refused(outside, "set", {"values": {"rerun.record": on}})[0] == "invalid"
+    assert daemon.stop() == 0
+
+
+def test_a_stranger_writes_no_lines_of_the_log(outside: Subscriber, configure: Configure, start: Start) -> None:
+    configure()
+    daemon = start()
+    key = "x\n2026-01-01 00:00:00 INFO edge.run: all is well\x1b[2J\r"
+    for values in ({key: 1}, {"pose.model": key}, {"log_level": key}):
+        refused(outside, "set", {"values": values})
+    refused(outside, "snapshot", {"camera": "nobody"})
+    assert daemon.stop() == 0
+    assert "\x1b" not in daemon.log
+    assert all("stays: 2026" not in line and not line.startswith("2026-01-01") for line in daemon.log.splitlines())
+
+
+def test_whoever_asks_while_it_ends_is_answered_too(outside: Subscriber, configure: Configure, start: Start) -> None:
+    configure()
+    daemon = start()
+    for verb in ("restart", "ping", "ping", "snapshot"):
+        outside.send(f"{PREFIX}/cmd/{verb}", "{}")
+    assert daemon.process.wait(timeout=6) == 75
+    eventually(lambda: states(outside)[-1] == b"stopped")
+    counts = {verb: len(outside.payloads(f"{PREFIX}/reply/{verb}")) for verb in ("restart", "ping", "snapshot")}
+    assert counts == {"restart": 1, "ping": 2, "snapshot": 1}
+
+
+def test_a_file_that_is_just_being_edited_keeps_nobody_from_pausing_a_camera(
+    outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    """What is written there counts from the next reload on."""
+    configure()
+    daemon = start()
+    configure(mqtt="summary_hz = 1\nlandmark_hz = 5")
+    assert told(outside, "pause")["exchanged"] == ["pause of front"]
+    configure(mqtt="summary_hz = 1")
+    assert told(outside, "resume")["exchanged"] == ["pause of front"]
+    assert information(outside)["summary"]["hz"] == 5
+    assert daemon.stop() == 0

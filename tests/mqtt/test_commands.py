@@ -391,3 +391,20 @@ def test_however_many_come_as_many_are_answered_as_are_not_ignored(received: lis
     assert carried_out <= MOST_COMMANDS
     assert len(bench.answers.take()) == carried_out
     assert refused + carried_out + bench.desk.ignored == len(received)
+
+
+@pytest.mark.parametrize(
+    ("verb", "payload"),
+    [
+        ("ping", {"id": "7", "loud": True}),
+        ("set", {"id": "7", "values": {"pose.model": ["lite"]}}),
+        ("snapshot", {"camera": "front door", "id": "7"}),
+        ("fly", {"id": "7"}),
+    ],
+)
+def test_also_what_is_refused_unread_comes_back_with_its_id(verb: str, payload: dict[str, Any]) -> None:
+    """With MQTT 3.1.1 there is nothing else to tell by which command a reply is about."""
+    message = Bench().send(verb, payload)
+
+    assert message is not None
+    assert decoded(message).id == "7"

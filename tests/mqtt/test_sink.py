@@ -635,3 +635,88 @@ def test_who_is_not_introduced_any_more_is_gone_from_home_assistant(tmp_path: Pa
             pass
         with subscriber(broker.port) as outside, bench(broker.url, state_dir=tmp_path) as hall:
             hall.until(lambda: outside.payloads(DISCOVERY)[-1:] == [b""])
+
+
+def test_a_retained_command_is_not_obeyed_by_who_is_there_already_and_nor_is_its_removal() -> None:
+    """A broker hides from subscribers that a new message is retained, unless they ask for it (retain as published)."""
+    with mosquitto() as broker, subscriber(broker.port) as outside, bench(broker.url) as hall:
+        outside.send("pose/v1/bench/cmd/restart", "{}", retain=True)
+        outside.send("pose/v1/bench/cmd/restart", "", retain=True)  # as the reply to the first one asks for
+        outside.send(PING)
+        assert hall.order().order == Ping(), "neither of the others is carried out"
+        hall.until(lambda: outside.payloads("pose/v1/bench/reply/restart"))
+        assert outside.newest("pose/v1/bench/reply/restart")["error"]["code"] == "retained"
+
+
+def test_a_camera_that_comes_back_has_its_status_again() -> None:
+    with (
+        mosquitto() as broker,
+        subscriber(broker.port) as outside,
+        bench(broker.url, cameras=("front", "back")) as hall,
+    ):
+        back = "pose/v1/bench/camera/back/status"
+        hall.until(lambda: outside.payloads(back) == [b"reconnecting"])
+        hall.become("front")
+        hall.until(lambda: outside.payloads(back) == [b"reconnecting", b""])
+        hall.become("front", "back")
+        hall.until(lambda: outside.payloads(back) == [b"reconnecting", b"", b"reconnecting"])
+
+
+def test_a_camera_that_comes_and_goes_while_the_broker_is_slow_leaves_nothing_behind(tmp_path: Path) -> None:
+    back = "pose/v1/bench/camera/back/status"
+    with (
+        mosquitto() as broker,
+        bench(broker.url, cameras=("front", "back"), state_dir=tmp_path) as hall,
+        subscriber(broker.port) as outside,
+    ):
+        hall.until(lambda: outside.payloads(back))
+        broker.process.send_signal(signal.SIGSTOP)
+        hall.become("front")
+        hall.write()
+        hall.stats.count(("front", "back"))
+        hall.stats.cameras["back"].status = CameraStatus.ONLINE
+        hall.become("front", "back")
+        hall.write()
+        broker.process.send_signal(signal.SIGCONT)
+        hall.until(lambda: outside.payloads(back)[-1] == b"online")
+        hall.happens(1)
+        hall.until(lambda: len(hall.standing.outbox) == 0)  # whatever went before is acknowledged too
+        assert back in json.loads((tmp_path / "retained.json").read_text())
+        hall.become("front")
+        hall.until(lambda: outside.payloads(back)[-1] == b"")
+
+
+def test_what_is_larger_than_the_broker_takes_is_counted() -> None:
+    with mosquitto(settings="max_packet_size 4000") as broker, bench(broker.url) as hall:
+        for seq in range(5):
+            hall.write(observation(seq, people=4))
+        hall.until(lambda: hall.stats.sends().get("mqtt health"))
+        sent, drops = hall.stats.sends(), hall.stats.drops()
+        lost = sum(count for (place, _), count in drops.items() if place == "mqtt landmarks")
+        assert sent.get("mqtt landmarks", 0) + lost == 5
+
+
+def test_of_a_picture_that_does_not_get_through_it_is_not_said_that_it_did() -> None:
+    with (
+        mosquitto(settings="max_packet_size 50000") as broker,
+        subscriber(broker.port) as outside,
+        bench(broker.url) as hall,
+    ):
+        outside.send("pose/v1/bench/cmd/snapshot")
+        still = Still("front", 7, 1_700_000_000_123_456_000, 640, 480, bytes(100_000))
+        hall.order().answer(Answer(still=still))
+        hall.until(lambda: outside.payloads("pose/v1/bench/reply/snapshot"))
+        assert outside.payloads(SNAPSHOT) == []
+        assert outside.newest("pose/v1/bench/reply/snapshot")["error"]["code"] == "failed"
+
+
+def test_the_sink_that_takes_over_knows_what_home_assistant_was_told() -> None:
+    with mosquitto() as broker, subscriber(broker.port) as outside:
+        with bench(broker.url, cameras=("front", "back"), home_assistant=True) as first:
+            first.until(lambda: outside.payloads(DISCOVERY))
+        # As when a password and the cameras change in one reload.
+        with bench(broker.url, cameras=("front",), home_assistant=True, standing=first.standing) as second:
+            second.until(lambda: len(outside.payloads(DISCOVERY)) == 2)
+        gone = [part for name, part in outside.newest(DISCOVERY)["cmps"].items() if name.startswith("back_")]
+        assert gone
+        assert all(part.keys() == {"p"} for part in gone)
