@@ -48,9 +48,9 @@ def _name(value: str) -> str:
     return value
 
 
-def _url(value: str, schemes: Sequence[str], *, instead: str = "") -> str:
-    """`value` when it is empty or an address with one of `schemes`, without a password."""
-    if not value:
+def _url(value: str, schemes: Sequence[str], *, instead: str = "", may_be_empty: bool = True) -> str:
+    """`value` when it is an address with one of `schemes`, without a password, or empty."""
+    if not value and may_be_empty:
         return value
     expected = f"an address such as {schemes[0]}://HOST:PORT"
     try:
@@ -66,7 +66,8 @@ def _url(value: str, schemes: Sequence[str], *, instead: str = "") -> str:
 
 
 def _mqtt_url(value: str) -> str:
-    return _url(value, ("mqtts", "mqtt", "wss", "ws"), instead=": name a file with it in mqtt.password_file")
+    instead = ": name a file with it in mqtt.password_file"
+    return _url(value, ("mqtts", "mqtt", "wss", "ws"), instead=instead, may_be_empty=False)
 
 
 def _one_or_many(value: object) -> object:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from edge.config import SECTIONS, CameraConfig, Config, without_credentials
+from edge.config import SECTIONS, CameraConfig, Config, SettingValue, without_credentials
 from edge.errors import ConfigError, ConfigProblem
 
 SYSTEM_FILE = Path("/etc/edge-pose/config.toml")
@@ -80,6 +80,17 @@ class _Layers:
             place[keys[-1]] = value
             self.origins[keys] = origin
 
+    def drop_cameras_of(self, origin: str) -> None:
+        """Leave out each camera of which all there is comes from `origin`."""
+        found = self.values.get("camera")
+        cameras: dict[str, Any] = found if isinstance(found, dict) else {}
+        for name in list(cameras):
+            of_it = {keys: where for keys, where in self.origins.items() if keys[:2] == ("camera", name)}
+            if of_it and {*of_it.values()} == {origin}:
+                del cameras[name]
+                for keys in of_it:
+                    del self.origins[keys]
+
     def is_text(self, value: str, origin: str) -> bool:
         """Whether `value` could be written into a UTF-8 file; the shell hands on any bytes."""
         try:
@@ -95,6 +106,75 @@ class _Layers:
         return self.origins.get(keys) or next(below, None)
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a configuration is made from, read once: what is edited meanwhile counts from the next reading on.
+
+    content: that of the file. base, base_origin: values of a command's own beneath the file, as `demo` has them, and
+    where it has them from.
+    """
+
+    file: Path | None
+    content: Mapping[str, Any]
+    environment: Mapping[str, str]
+    sets: Sequence[str]
+    base: Mapping[str, Any]
+    base_origin: str
+
+    @classmethod
+    def read(
+        cls,
+        file: Path | None,
+        *,
+        environment: Mapping[str, str],
+        sets: Sequence[str],
+        base: Mapping[str, Any] | None = None,
+        base_origin: str = "built in",
+    ) -> Sources:
+        """As `load` takes them. Raises ConfigError when the file can't be read or is no TOML."""
+        content = {} if file is None else _read_toml(file)
+        return cls(file, content, environment, sets, base or {}, base_origin)
+
+    def load(self, settings: Mapping[str, SettingValue] | None = None) -> LoadedConfig:
+        """settings: dotted keys that were set at run time, and their values; those of cameras that are not configured
+        otherwise are left out. Raises ConfigError with every problem found."""
+        layers = self._layers(settings or {})
+        try:
+            config = Config.model_validate(layers.values)
+        except ValidationError as error:
+            raise ConfigError([*layers.problems, *_problems(error, layers, self.file)]) from None
+        loaded = LoadedConfig(config, layers.origins)
+        if found := [*layers.problems, *_other_kinds(loaded, settings or {})]:
+            raise ConfigError(found)
+        return loaded
+
+    def _layers(self, settings: Mapping[str, SettingValue]) -> _Layers:
+        """Everything laid over each other, before it is known whether it is valid."""
+        layers = _Layers()
+        layers.put((), self.base, self.base_origin)
+        for keys, path in _credentials(self.environment):
+            layers.put(keys, str(path), f"credential {'.'.join(keys).removesuffix('_file')}")
+        layers.put((), self.content, str(self.file))
+        for key, value in settings.items():
+            layers.put(tuple(key.split(".")), value, AT_RUN_TIME)
+        for variable, text in sorted(self.environment.items()):
+            if variable.startswith(ENVIRONMENT_PREFIX) and layers.is_text(text, f"environment {variable}"):
+                keys = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+                layers.put(keys, toml_value(text), f"environment {variable}")
+        for assignment in self.sets:
+            if not layers.is_text(assignment, "--set"):
+                continue
+            key, equals, text = assignment.partition("=")
+            if not equals or not key.strip():
+                found = next(iter(assignment.split()), "")  # the rest may be a secret
+                problem = ConfigProblem("--set", found, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2")
+                layers.problems.append(problem)
+                continue
+            layers.put(tuple(part.strip() for part in key.split(".")), toml_value(text), "--set")
+        layers.drop_cameras_of(AT_RUN_TIME)
+        return layers
+
+
 def load(
     file: Path | None,
     *,
@@ -102,60 +182,32 @@ def load(
     sets: Sequence[str],
     base: Mapping[str, Any] | None = None,
     base_origin: str = "built in",
-    settings: Mapping[str, object] | None = None,
 ) -> LoadedConfig:
     """Read the configuration.
 
     file: a TOML file or None for none. environment: usually os.environ; $CREDENTIALS_DIRECTORY, set by systemd, names a
-    directory whose files mqtt.password and mqtt.ca stand in for mqtt.password_file and mqtt.ca_file. sets: `KEY=VALUE`
-    of `--set`, the value read as TOML where it is, else as text. base: values of a command's own beneath the file, as
-    `demo` has them, and where it has them from. settings: dotted keys that were set at run time, and their values.
+    directory whose files mqtt.password and the like stand in for mqtt.password_file. sets: `KEY=VALUE` of `--set`, the
+    value read as TOML where it is, else as text. base, base_origin: see `Sources`.
     Raises ConfigError with every problem found.
     """
-    layers = _layers(
-        file, environment=environment, sets=sets, base=base or {}, base_origin=base_origin, settings=settings or {}
-    )
-    try:
-        config = Config.model_validate(layers.values)
-    except ValidationError as error:
-        raise ConfigError([*layers.problems, *_problems(error, layers, file)]) from None
-    if layers.problems:
-        raise ConfigError(layers.problems)
-    return LoadedConfig(config, layers.origins)
+    return Sources.read(file, environment=environment, sets=sets, base=base, base_origin=base_origin).load()
 
 
-def _layers(
-    file: Path | None,
-    *,
-    environment: Mapping[str, str],
-    sets: Sequence[str],
-    base: Mapping[str, Any],
-    base_origin: str,
-    settings: Mapping[str, object],
-) -> _Layers:
-    """All that `load` lays over each other, before it is known whether it is valid."""
-    layers = _Layers()
-    layers.put((), base, base_origin)
-    for keys, path in _credentials(environment):
-        layers.put(keys, str(path), f"credential {'.'.join(keys).removesuffix('_file')}")
-    if file is not None:
-        layers.put((), _read_toml(file), str(file))
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _other_kinds(loaded: LoadedConfig, settings: Mapping[str, SettingValue]) -> Iterator[ConfigProblem]:
+    """What was set at run time as one kind of value and understood as another: it is published and kept as it came."""
     for key, value in settings.items():
-        layers.put(tuple(key.split(".")), value, AT_RUN_TIME)
-    for variable, text in sorted(environment.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX) and layers.is_text(text, f"environment {variable}"):
-            keys = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-            layers.put(keys, toml_value(text), f"environment {variable}")
-    for assignment in sets:
-        if not layers.is_text(assignment, "--set"):
-            continue
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            found = next(iter(assignment.split()), "")  # the rest may be a secret
-            layers.problems.append(ConfigProblem("--set", found, "", "expected KEY=VALUE, e.g. mqtt.summary_hz=2"))
-            continue
-        layers.put(tuple(part.strip() for part in key.split(".")), toml_value(text), "--set")
-    return layers
+        keys = tuple(key.split("."))
+        if loaded.origins.get(keys) == AT_RUN_TIME:
+            valid: Any = loaded.config
+            for part in keys:
+                valid = valid[part] if isinstance(valid, Mapping) else getattr(valid, part)
+            if type(value) is not type(valid) and not (type(value) is int and type(valid) is float):
+                yield ConfigProblem(
+                    AT_RUN_TIME, key, _shown(value), f"expected {_KINDS.get(type(valid), 'another kind')}"
+                )
 
 
 def _credentials(environment: Mapping[str, str]) -> Iterator[tuple[Keys, Path]]:
@@ -262,6 +314,7 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
             case _:
                 expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
                 expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", expected)
+                expected = expected.replace("a valid tuple", "text or a list" if keys == ("mqtt", "url") else "a list")
                 if keys in _RATES:
                     expected = "a number from 0.01 to 1000, or 'unlimited'"
                 if keys[0] == "camera" and expected == "a table":

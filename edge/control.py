@@ -136,6 +136,8 @@ class Inbox:
         self._stop: Stop | None = None
         self._reload_waits = False
         self._waiting = 0
+        self._overtaken: Command | None = None
+        self._left = False
         self._count = threading.Lock()
 
     @property
@@ -155,13 +157,24 @@ class Inbox:
         self._requests.put(request)
 
     def ask(self, command: Command) -> bool:
-        """Have an order carried out. False, and nothing happens, when too many wait. Not for signal handlers."""
+        """Have an order carried out. False, and nothing happens, when too many wait or the end is near. Not for signal
+        handlers."""
         with self._count:
-            if self._waiting >= MOST_COMMANDS:
+            if self._waiting >= MOST_COMMANDS or self._left:
                 return False
             self._waiting += 1
-        self._requests.put(command)
+            self._requests.put(command)
         return True
+
+    def leave(self) -> list[Command]:
+        """Take no commands any more; those that still wait."""
+        with self._count:
+            self._left = True
+        waiting = [self._overtaken] if self._overtaken is not None else []
+        while not self._requests.empty():
+            request = self._requests.get()
+            waiting += [request] if isinstance(request, Command) else []
+        return waiting
 
     def next(self, timeout_s: float | None) -> Request | None:
         """Wait in the main thread for the oldest request; None when `timeout_s` is over without one.
@@ -182,5 +195,7 @@ class Inbox:
                 if isinstance(request, Command):
                     with self._count:
                         self._waiting -= 1
+                    if self.stop_requested:
+                        self._overtaken = request
                 return self._stop or request
         return self._stop

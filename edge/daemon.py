@@ -48,8 +48,12 @@ class Daemon:
 
     @property
     def ready(self) -> bool:
-        """Whether every camera has its model."""
-        return all(camera.loaded.is_set() and camera.failure is None for camera in self.cameras.values())
+        """Whether every camera has its model; one whose source can't be used may have it too."""
+        cameras = self.cameras.values()
+        return all(
+            camera.loaded.is_set() and (camera.failure is None or isinstance(camera.failure, CameraUnusable))
+            for camera in cameras
+        )
 
     def stalled(self, after_s: float = STALLED_AFTER_S) -> list[str]:
         """The threads that hang, such as "camera front: inference"."""

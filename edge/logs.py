@@ -107,6 +107,11 @@ def of_camera(logger: logging.Logger, camera: str) -> logging.LoggerAdapter[logg
     return logging.LoggerAdapter(logger, {"EDGE_POSE_CAMERA": camera})
 
 
+def printable(text: str) -> str:
+    """`text` without what would begin a line of its own or move a terminal's cursor: anybody may have sent it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 class FaultLog:
     """Logs a fault that comes and goes: at `level` when it begins, DEBUG while it lasts, INFO when it is over."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from edge import jpeg, logs
+from edge import jpeg, logs, preflight
 from edge.app import App
 from edge.config import PoseConfig, SettingValue, can_be_set_at_run_time
-from edge.config_layers import AT_RUN_TIME, LoadedConfig
+from edge.config_layers import AT_RUN_TIME, Sources
 from edge.control import (
     Answer,
     Inbox,
@@ -27,8 +27,9 @@ from edge.daemon import EndRequested
 from edge.errors import ConfigError, ConfigProblem, ModelError, OrderRefused, StateError
 from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
+from edge.logs import printable
 from edge.pipeline import CameraPipeline
-from edge.settings import Settings, SettingsFile
+from edge.settings import Settings, Written
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +38,18 @@ class Reconciler:
     """For the main thread. It compares what is wanted with what runs, fetches and builds what is new beside it, swaps,
     tells what became of it, and takes everything back when something does not work.
 
-    read: the configuration as it is written now, with these settings on top; raises ConfigError. file: where settings
-    are kept. step: called a few times a second while something takes its time.
+    written: what the configuration in force was made from; whatever else is written there by now counts from the next
+    reload on. read: the same as it is now; raises ConfigError. step: called a few times a second while something takes
+    its time.
     """
 
     def __init__(
-        self,
-        app: App,
-        read: Callable[[Settings], LoadedConfig],
-        file: SettingsFile,
-        inbox: Inbox,
-        step: Callable[[], None] = lambda: None,
+        self, app: App, written: Written, *, read: Callable[[], Sources], inbox: Inbox, step: Callable[[], None]
     ) -> None:
         self._app = app
+        self._sources = written.sources
+        self._file = written.file
         self._read = read
-        self._file = file
         self._inbox = inbox
         self._step = step
 
@@ -76,19 +74,22 @@ class Reconciler:
             case Set(values, keep):
                 answer = self._set(values, keep=keep)
             case Reload():
-                answer = Answer(result={"exchanged": self._change(self._app.settings)})
+                answer = Answer(result={"exchanged": self._change(self._read(), self._app.settings)})
             case Restart():
                 self._inbox.post(Stop("a restart was asked for", again=True))
         return answer
 
-    def _change(self, settings: Settings) -> list[str]:
-        """Change over to what is written, with `settings` on top; the names of what was exchanged."""
-        config = self._read(settings).config
+    def _change(self, sources: Sources, settings: Settings) -> list[str]:
+        """Change over to what is written there, with `settings` on top; the names of what was exchanged."""
+        loaded = sources.load(settings.in_force)
+        preflight.require(loaded)
+        config = loaded.config
         try:
             model = self._model(config.pose)
         except EndRequested:
             raise OrderRefused("the daemon is asked to end") from None
-        exchanged = self._app.reload(config, model, settings, self._step)
+        exchanged = self._app.reload(config, model, settings.of(config.camera), self._step)
+        self._sources = sources
         logs.set_level(config.log_level)
         return exchanged
 
@@ -106,20 +107,22 @@ class Reconciler:
             self._require_settable(key, value)
         before = self._app.settings
         settings = before.changed(values, keep=keep)
-        loaded = self._read(settings)
+        loaded = self._sources.load(settings.in_force)
         for key in settings.in_force.keys() & values.keys():
             if (origin := loaded.origins[tuple(key.split("."))]) != AT_RUN_TIME:
                 raise _refused(key, "", f"stands in {origin}, which counts for more")
         if values.get("rerun.record") is True and loaded.config.rerun.record_dir is None:
             raise _refused("rerun.record", "", "there is nowhere to record into: rerun.record_dir is not set")
-        exchanged = self._change(settings)
+        if keep:
+            self._file.write(before.kept)  # what can't be kept is not even begun
+        exchanged = self._change(self._sources, settings)
         if keep:
             try:
-                self._file.write(settings.kept)
+                self._file.write(self._app.settings.kept)
             except StateError:
-                self._change(before)
+                self._change(self._sources, before)
                 raise
-        return Answer(result={"exchanged": exchanged, "settings": settings.in_force})
+        return Answer(result={"exchanged": exchanged, "settings": self._app.settings.in_force})
 
     def _require_settable(self, key: str, value: SettingValue | None) -> None:
         if not can_be_set_at_run_time(key):
@@ -155,4 +158,4 @@ class Reconciler:
 
 
 def _refused(key: str, found: str, expected: str) -> ConfigError:
-    return ConfigError([ConfigProblem("command", key, found, expected)])
+    return ConfigError([ConfigProblem("command", printable(key), found, expected)])

@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.config import Config, SettingValue, can_be_set_at_run_time
-from edge.config_layers import LoadedConfig, load
+from edge.config_layers import LoadedConfig, Sources
 from edge.errors import ConfigError, ConfigProblem, StateError
+from edge.logs import printable
 
 FILE_NAME = "settings.json"
 
@@ -37,6 +38,17 @@ class Settings:
         else:
             now |= {key: value for key, value in values.items() if value is not None or key in kept}
         return Settings(kept, now)
+
+    def of(self, cameras: Collection[str]) -> Settings:
+        """Without what was set of cameras that are none of these."""
+
+        def stays(key: str) -> bool:
+            return not key.startswith("camera.") or key.split(".")[1] in cameras
+
+        return Settings(
+            {key: value for key, value in self.kept.items() if stays(key)},
+            {key: value for key, value in self.now.items() if stays(key)},
+        )
 
 
 class SettingsFile:
@@ -104,6 +116,7 @@ def state_directory(config: Config, environment: Mapping[str, str]) -> Path | No
 class Written:
     """The configuration with what was kept, and where to keep more. ignored: what of it can't be used, a line each."""
 
+    sources: Sources
     loaded: LoadedConfig
     settings: Settings
     file: SettingsFile
@@ -116,22 +129,29 @@ def load_with_kept(file: Path | None, *, environment: Mapping[str, str], sets: S
     One that can't be used any more is left out: a device that nobody can walk up to has to come up all the same.
     Raises ConfigError for everything else.
     """
-    bare = load(file, environment=environment, sets=sets)
-    store = SettingsFile(state_directory(bare.config, environment))
+    sources = Sources.read(file, environment=environment, sets=sets)
+    loaded = sources.load()
+    store = SettingsFile(state_directory(loaded.config, environment))
     try:
         found = store.read()
     except StateError as error:
-        return Written(bare, Settings(), store, (f"nothing that was kept is in force: {error}",))
+        return Written(sources, loaded, Settings(), store, (f"nothing that was kept is in force: {error}",))
     kept: dict[str, SettingValue] = {}
     ignored = []
-    loaded = bare
     for key, value in found.items():
         try:
-            if not can_be_set_at_run_time(key):
-                raise ConfigError([ConfigProblem(FILE_NAME, key, "", "can't be set at run time")])
-            loaded = load(file, environment=environment, sets=sets, settings={**kept, key: value})
+            _require_known(key, loaded.config)
+            loaded = sources.load({**kept, key: value})
         except ConfigError as error:
-            ignored.append(f"kept setting not in force: {error}")
+            ignored.append(f"kept setting not in force: {'; '.join(str(error).splitlines())}")
         else:
             kept[key] = value
-    return Written(loaded, Settings(kept), store, tuple(ignored))
+    return Written(sources, loaded, Settings(kept), store, tuple(ignored))
+
+
+def _require_known(key: str, config: Config) -> None:
+    why = "" if can_be_set_at_run_time(key) else "can't be set at run time"
+    if not why and key.startswith("camera.") and (name := key.split(".")[1]) not in config.camera:
+        why = f"there is no camera {name}"
+    if why:
+        raise ConfigError([ConfigProblem(FILE_NAME, printable(key), "", why)])

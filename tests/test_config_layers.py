@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config import Config
-from edge.config_layers import AT_RUN_TIME, LoadedConfig, find_file, load
+from edge.config_layers import AT_RUN_TIME, LoadedConfig, Sources, find_file, load
 from edge.errors import ConfigError
 
 CAMERA = '[camera.front]\nsource = "synthetic"\n'
@@ -125,17 +125,18 @@ def test_a_whole_table_that_is_set_beats_the_file_key_by_key_and_says_so(file: P
 
 
 def test_what_is_set_at_run_time_beats_the_file_and_not_who_started_it(file: Path) -> None:
-    layers = load(
+    layers = Sources.read(
         written(file, CAMERA + "[mqtt]\nsummary_hz = 2\nlandmarks_hz = 2\n[pose]\nmodel = 'heavy'\n"),
         environment={"EDGE_POSE__MQTT__LANDMARKS_HZ": "3"},
         sets=["pose.model=full"],
-        settings={
+    ).load(
+        {
             "mqtt.summary_hz": 4,
             "mqtt.landmarks_hz": 4,
             "pose.model": "lite",
             "camera.front.paused": True,
             "log_level": "debug",
-        },
+        }
     )
 
     config = layers.config
@@ -152,12 +153,7 @@ def test_what_is_set_at_run_time_beats_the_file_and_not_who_started_it(file: Pat
 
 def test_what_is_wrong_with_a_setting_is_told_with_where_it_came_from(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(
-            written(file),
-            environment={},
-            sets=[],
-            settings={"mqtt.summary_hz": 0, "camera.front.source.x": True},
-        )
+        Sources.read(written(file), environment={}, sets=[]).load({"mqtt.summary_hz": 0, "camera.front.source.x": True})
 
     assert str(caught.value).splitlines() == [
         f"{AT_RUN_TIME}: camera.front.source.x = True: camera.front.source is a value, it has no keys below it",
@@ -494,7 +490,7 @@ def test_whatever_is_configured_ends_as_a_configuration_or_as_a_list_of_problems
         file.flush()
         result: LoadedConfig | ConfigError
         try:
-            result = load(Path(file.name), environment=environment, sets=sets, base=base, settings=at_run_time)
+            result = Sources.read(Path(file.name), environment=environment, sets=sets, base=base).load(at_run_time)
         except ConfigError as error:
             result = error
     assert result.problems if isinstance(result, ConfigError) else result.effective()
@@ -559,4 +555,4 @@ def test_where_a_list_belongs_the_message_says_so_in_words_of_toml(file: Path, k
 def test_what_is_set_at_run_time_has_the_type_of_its_key(file: Path, key: str, value: object) -> None:
     """It is published and kept as it came: a reader would find `"off"` where a boolean belongs."""
     with pytest.raises(ConfigError):
-        load(written(file), environment={}, sets=[], settings={key: value})
+        Sources.read(written(file), environment={}, sets=[]).load({key: value})

@@ -66,8 +66,3 @@ def describe(session: Session) -> str:
     if session.trouble:
         return f"no connection to a broker ({session.trouble}); trying {session.address}"
     return f"connecting to {session.address}"
-
-
-def printable(text: str) -> str:
-    """`text` without what would move a terminal's cursor or worse: anybody may have sent it."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -12,12 +12,12 @@ import typer
 from edge import logs, preflight
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import ConfigFile, Sets, end_at_once_on_signals, leave, reported_errors, requests_from_signals
-from edge.config_layers import LoadedConfig, find_file, load
-from edge.control import Command, Inbox, Pause, Reload, Stop
+from edge.config_layers import Sources, find_file
+from edge.control import Answer, Command, Inbox, Pause, Refusal, Reload, Stop
 from edge.device.systemd import ServiceManager
 from edge.errors import ExitCode
 from edge.pacing import Deadline
-from edge.settings import Settings, load_with_kept, state_directory
+from edge.settings import load_with_kept, state_directory
 from edge.stats import Stats
 
 if TYPE_CHECKING:
@@ -58,10 +58,8 @@ def run(
         from edge.app import App
         from edge.reconciler import Reconciler
 
-        def read(settings: Settings) -> LoadedConfig:
-            loaded = load(find_file(config), environment=os.environ, sets=sets or [], settings=settings.in_force)
-            preflight.require(loaded)
-            return loaded
+        def read() -> Sources:
+            return Sources.read(find_file(config), environment=os.environ, sets=sets or [])
 
         state_dir = state_directory(settled, os.environ)
         app = App(settled, model, inbox, settings=written.settings, state_dir=state_dir)
@@ -69,10 +67,12 @@ def run(
         log.info("session %s of device %s begins", app.session, app.config.device, extra=fields)
         _tell_where_it_goes(app)
         service = _Service(app, ServiceManager(os.environ))
-        reconciler = Reconciler(app, read, written.file, inbox, service.tell_progress)
+        reconciler = Reconciler(app, written, read=read, inbox=inbox, step=service.tell_progress)
         code = ExitCode.OK
         try:
             stop = service.run(reconciler, seconds)
+            for command in [*service.unserved, *inbox.leave()]:
+                command.answer(Answer(Refusal.FAILED, "the daemon ends"))
             log.info("stopping: %s", stop.reason)
             code = ExitCode.RESTART if stop.again else ExitCode.OK
         finally:
@@ -99,13 +99,18 @@ class _Service:
         self._manager = manager
         self._hung = logs.FaultLog(log, logging.ERROR)
         self._ready = False
+        self._early: list[Command | Reload] = []
+
+    @property
+    def unserved(self) -> list[Command]:
+        """Commands that came before it was ready."""
+        return [asked for asked in self._early if isinstance(asked, Command)]
 
     def run(self, reconciler: Reconciler, seconds: float | None) -> Stop:
         """From start until somebody asks for the end or `seconds` are over; why it ends."""
         self._app.daemon.start()
         end = None if seconds is None else Deadline(seconds)
         figures = _Figures(self._app.stats)
-        early: list[Command | Reload] = []
         while True:
             turn_s = _TURN_S if self._ready else _TURN_BEFORE_READY_S
             match self._app.daemon.wait(turn_s if end is None else min(turn_s, end.left_s())):
@@ -113,9 +118,9 @@ class _Service:
                     self._manager.stopping()
                     return stop
                 case Command() | Reload() as asked:
-                    early.append(asked)
-            while early and self._ready:  # what is not up yet can't be exchanged
-                self._serve(early.pop(0), reconciler)
+                    self._early.append(asked)
+            while self._early and self._ready:  # what is not up yet can't be exchanged
+                self._serve(self._early.pop(0), reconciler)
             if end is not None and not end.left_s():
                 self._manager.stopping()
                 return Stop(f"{seconds:g} s are over")

@@ -19,10 +19,11 @@ import typer
 from msgspec import UnsetType
 
 from edge import logs
-from edge.cli.broker_access import BrokerAccess, broker_access, describe, printable
+from edge.cli.broker_access import BrokerAccess, broker_access, describe
 from edge.cli.options import ConfigFile, Json, Sets, fail, reported_errors
 from edge.config_layers import toml_value
 from edge.errors import ExitCode
+from edge.logs import printable
 from edge.mqtt.session import Delivery, Message, Received, Session
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1

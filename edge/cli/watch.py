@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from edge import logs
-from edge.cli.broker_access import BrokerAccess, broker_access, describe, printable
+from edge.cli.broker_access import BrokerAccess, broker_access, describe
 from edge.cli.options import ConfigFile, Sets, fail, leave, reported_errors, requests_from_signals
 from edge.control import Inbox
 from edge.errors import ExitCode
+from edge.logs import printable
 from edge.mqtt.fleet import Fleet, Row
 from edge.mqtt.session import Received
 from edge.mqtt.topics import Topics

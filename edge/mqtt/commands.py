@@ -6,12 +6,14 @@ import functools
 import queue
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from edge.control import Answer, Command, Order, Pause, Ping, Refusal, Reload, Restart, Set, Snapshot, Still
+from edge.logs import printable
 from edge.mqtt.session import Message, Received
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
@@ -103,10 +105,9 @@ class CommandDesk:
         if fault := self._inadmissible(verb, received):
             return _refused(asked, *fault)
         try:
-            request = msgspec.json.decode(received.payload or b"{}", type=v1.REQUESTS[verb])
+            request = msgspec.json.decode(received.payload, type=v1.REQUESTS[verb])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return _refused(asked, v1.ErrorCode.MALFORMED, f"payload of {verb}: {_one_line(error)}")
-        asked = replace(asked, number=request.id)
         if not self._ask(Command(to_order(request), functools.partial(self._answers.put, asked))):
             return _refused(asked, v1.ErrorCode.BUSY, "other commands are still being carried out; try again")
         return None
@@ -121,6 +122,9 @@ class CommandDesk:
             return v1.ErrorCode.RETAINED, why
         if verb not in self._verbs:
             return v1.ErrorCode.UNKNOWN_VERB, f"no verb that this device obeys; those are: {', '.join(self._verbs)}"
+        if not received.payload:
+            # It is how a retained command is taken back, and with 3.1.1 nothing tells that from a command.
+            return v1.ErrorCode.MALFORMED, f"payload of {verb}: is empty; send {{}} where there is nothing to say"
         if len(received.payload) > v1.MOST_COMMAND_BYTES:
             return (
                 v1.ErrorCode.OVERSIZED,
@@ -132,7 +136,20 @@ class CommandDesk:
         below = self._topics.reply("")
         wanted = received.response_topic
         fits = wanted.startswith(below) and len(wanted) > len(below) and not {"+", "#", "\0"} & {*wanted}
-        return Asked(verb, wanted if fits else self._topics.reply(verb), received.correlation)
+        topic = wanted if fits else self._topics.reply(verb)
+        return Asked(verb, topic, received.correlation, _number(received.payload))
+
+
+class _Numbered(msgspec.Struct):
+    id: Annotated[str, msgspec.Meta(max_length=64)] | UnsetType = UNSET
+
+
+def _number(payload: bytes) -> str | UnsetType:
+    """The id by which a command wants to know its reply again, also where the rest of it is wrong."""
+    try:
+        return msgspec.json.decode(payload, type=_Numbered).id if len(payload) <= v1.MOST_COMMAND_BYTES else UNSET
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return UNSET
 
 
 def to_order(request: v1.Request) -> Order:
@@ -200,6 +217,4 @@ def _now_us() -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """Without what would move a terminal's cursor: an unknown field's name is the sender's."""
-    words = " ".join(str(error).split())[:200] or type(error).__name__
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
+    return printable(" ".join(str(error).split())[:200]) or type(error).__name__

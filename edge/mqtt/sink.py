@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.control import Still
+from edge.control import Answer, Refusal, Still
 from edge.mqtt import commands, messages
 from edge.mqtt.commands import Answers, CommandDesk
 from edge.mqtt.discovery import device_config
@@ -52,6 +52,8 @@ class Knowledge:
 
     def __init__(self, info: DeviceInfo, streams: Streams) -> None:
         self.now = (info, streams)
+        self.introduced: v1.Info | None = None
+        """What Home Assistant was told last: the sink's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class MqttSink:
         self._summary_gates: defaultdict[str, RateGate]
         self._contents: dict[str, bytes] = {}
         self._published: dict[str, bytes] = {}
-        self._introduced: v1.Info | None = None
+        self._current: set[str] = set()
         self._told: DeviceInfo | None = None
         self._next_health_s = 0.0
         self._in_flight: set[str] = set()
@@ -144,9 +146,10 @@ class MqttSink:
     def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> None:
         self._publish(what, Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type))
 
-    def _publish(self, what: str, message: Message) -> None:
-        """What is not taken is not kept either, and counted."""
-        match self._session.publish(message):
+    def _publish(self, what: str, message: Message) -> bool:
+        """Whether the broker takes it; what it does not take is not kept either, and counted."""
+        delivery = self._session.publish(message)
+        match delivery:
             case Delivery.TAKEN:
                 self._stats.sent(f"mqtt {what}")
             case Delivery.DISCONNECTED:
@@ -155,6 +158,7 @@ class MqttSink:
                 self._stats.dropped(f"mqtt {what}", DropCause.SLOW_RECEIVER)
             case Delivery.TOO_LARGE:
                 self._stats.dropped(f"mqtt {what}", DropCause.TOO_LARGE)
+        return delivery is Delivery.TAKEN
 
     def _connected(self) -> None:
         """Everything is told anew: what the broker still has of an earlier connection may be anything."""
@@ -201,7 +205,8 @@ class MqttSink:
                 current.add(self._topics.discovery)
                 stale = self._retained.stale(current)
                 retained[self._topics.discovery] = device_config(self._topics, about, before=self._before(about, stale))
-                self._introduced = about
+                self._knowledge.introduced = about
+            self._current = current
             self._take_back(self._retained.stale(current))
             self._retained.hold(current)
             self._contents = retained
@@ -215,7 +220,7 @@ class MqttSink:
     def _before(self, now: v1.Info, stale: Iterable[str]) -> v1.Info:
         """What Home Assistant may still know of this device: also cameras that went while it was down."""
         gone = [camera for topic in stale if (camera := self._topics.camera_of_status(topic)) is not None]
-        before = now if self._introduced is None else self._introduced
+        before = self._knowledge.introduced or now
         return msgspec.structs.replace(
             before, cameras={**dict.fromkeys(gone, v1.CameraInfo(source="")), **before.cameras}
         )
@@ -229,8 +234,13 @@ class MqttSink:
 
     def _take_back(self, topics: set[str]) -> None:
         for topic in topics:
+            self._published.pop(topic, None)
             message = Message(topic, b"", qos=1, retain=True)
-            self._session.publish(message, functools.partial(self._retained.cleared, topic))
+            self._session.publish(message, functools.partial(self._is_taken_back, topic))
+
+    def _is_taken_back(self, topic: str) -> None:
+        if topic not in self._current:  # it may have come back before the broker got to it
+            self._retained.cleared(topic)
 
     def _send_events(self) -> None:
         for event in self._outbox.waiting() if len(self._outbox) else ():
@@ -254,15 +264,16 @@ class MqttSink:
         for message in waiting:
             self._publish("reply", message)
         for asked, answer in self._answers.take():
-            if answer.still is not None:
-                self._show(answer.still)
-            self._publish("reply", commands.reply(asked, answer))
+            told = answer
+            if answer.still is not None and not self._show(answer.still):
+                told = Answer(Refusal.FAILED, "the broker did not take the picture: it is too large, or comes too fast")
+            self._publish("reply", commands.reply(asked, told))
 
-    def _show(self, still: Still) -> None:
+    def _show(self, still: Still) -> bool:
         about = (("seq", str(still.seq)), ("t_us", str(still.captured_ns // 1000)))
         topic = self._topics.snapshot(still.camera)
         message = Message(topic, still.jpeg, expiry_s=v1.ANSWER_EXPIRY_S, content_type=v1.JPEG, properties=about)
-        self._publish("snapshot", message)
+        return self._publish("snapshot", message)
 
     def _state(self, state: v1.DeviceState) -> Message:
         return Message(self._topics.state, state.encode(), qos=1, retain=True, content_type=v1.TEXT)

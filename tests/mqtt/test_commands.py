@@ -26,7 +26,7 @@ from edge.control import (
     Still,
 )
 from edge.mqtt import commands
-from edge.mqtt.commands import BURST, MOST_BYTES, REFUSALS_PER_SECOND, Answers, Bucket, CommandDesk
+from edge.mqtt.commands import BURST, REFUSALS_PER_SECOND, Answers, Bucket, CommandDesk
 from edge.mqtt.session import Message, Received
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
@@ -45,7 +45,7 @@ class Bench:
         self.answers = Answers()
         self.desk = CommandDesk(TOPICS, verbs=verbs or tuple(v1.REQUESTS), ask=self.inbox.ask, answers=self.answers)
 
-    def send(self, verb: str, payload: bytes | str | dict[str, Any] = b"", **received: Any) -> Message | None:
+    def send(self, verb: str, payload: bytes | str | dict[str, Any] = b"{}", **received: Any) -> Message | None:
         """What the desk says to it at once, if anything."""
         if isinstance(payload, dict):
             payload = json.dumps(payload)
@@ -57,7 +57,7 @@ class Bench:
         assert request is None or isinstance(request, Command)
         return request
 
-    def refused(self, verb: str, payload: bytes | str | dict[str, Any] = b"", **received: Any) -> v1.CommandError:
+    def refused(self, verb: str, payload: bytes | str | dict[str, Any] = b"{}", **received: Any) -> v1.CommandError:
         message = self.send(verb, payload, **received)
         assert message is not None
         assert self.order() is None, "what is refused is not carried out"
@@ -111,12 +111,20 @@ def test_each_verb_becomes_an_order(verb: str, payload: dict[str, Any], order: O
     assert command.order == order
 
 
-@pytest.mark.parametrize("verb", v1.REQUESTS.keys() - {"set", "record"})
-def test_an_empty_payload_is_an_object_without_fields(verb: str) -> None:
+@pytest.mark.parametrize("verb", sorted(v1.REQUESTS.keys() - {"set", "record"}))
+def test_most_verbs_need_no_fields_but_an_empty_payload_is_how_a_retained_command_is_taken_back(verb: str) -> None:
     bench = Bench()
 
     assert bench.send(verb) is None
     assert bench.order() is not None
+    message = bench.send(verb, b"")
+    assert message is not None
+    error = decoded(message).error
+    assert isinstance(error, v1.CommandError)
+    assert (error.code, error.text) == (
+        v1.ErrorCode.MALFORMED,
+        f"payload of {verb}: is empty; send {{}} where there is nothing to say",
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,11 +194,11 @@ def test_a_retained_command_is_for_nobody() -> None:
 
 
 def test_what_is_too_long_is_not_even_read() -> None:
-    fits = b'{"id": "7"}'.ljust(MOST_BYTES)
+    fits = b'{"id": "7"}'.ljust(v1.MOST_COMMAND_BYTES)
     assert Bench().send("ping", fits) is None
 
     error = Bench().refused("ping", fits + b" ")
-    assert (error.code, str(MOST_BYTES) in error.text) == (v1.ErrorCode.OVERSIZED, True)
+    assert (error.code, str(v1.MOST_COMMAND_BYTES) in error.text) == (v1.ErrorCode.OVERSIZED, True)
 
 
 def test_more_than_may_wait_are_told_to_come_again() -> None:
@@ -342,7 +350,7 @@ PAYLOADS = (
     st.binary(max_size=60)
     | REQUESTS.map(lambda request: json.dumps(request).encode())
     | REQUESTS.map(lambda request: json.dumps(request, ensure_ascii=False).encode())
-    | st.integers(MOST_BYTES - 1, MOST_BYTES + 2).map(b"{}".ljust)
+    | st.integers(v1.MOST_COMMAND_BYTES - 1, v1.MOST_COMMAND_BYTES + 2).map(b"{}".ljust)
 )
 ANSWERS = st.builds(Answer, st.sampled_from([None, *Refusal]), ANY_TEXT) | st.just(Answer(result={"exchanged": []}))
 

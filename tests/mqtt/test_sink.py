@@ -221,7 +221,7 @@ class Subscriber:
         return json.loads(self.payloads(topic)[-1])
 
     def send(
-        self, topic: str, payload: bytes | str = b"", *, retain: bool = False, **properties: bytes | str
+        self, topic: str, payload: bytes | str = b"{}", *, retain: bool = False, **properties: bytes | str
     ) -> paho.MQTTMessageInfo:
         """properties: of MQTT 5, by paho's names, such as CorrelationData."""
         mqtt_5: Any = Properties(PacketTypes.PUBLISH) if properties else None  # type: ignore[no-untyped-call]

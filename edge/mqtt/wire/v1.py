@@ -285,7 +285,7 @@ Event = CameraLost | CameraBack | CameraEnded
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every command may carry; an empty payload is an object without fields."""
+    """What every command may carry. One that has nothing to say is an object without fields."""
 
     id: Annotated[
         Annotated[str, Meta(max_length=64)] | UnsetType,
