@@ -380,6 +380,7 @@ class App:
             landmarks_hz=_hz(config.mqtt.landmarks_hz),
             summary_hz=_hz(config.mqtt.summary_hz),
             settings=self.settings.in_force,
+            keeps=self._state_dir is not None,
         )
 
 

@@ -236,7 +236,11 @@ class PoseConfig(_Section):
 class MqttConfig(_Section):
     """The broker; an empty url publishes nothing."""
 
-    url: Annotated[tuple[Annotated[str, AfterValidator(_mqtt_url)], ...], BeforeValidator(_one_or_many)] = Field(
+    url: Annotated[
+        tuple[Annotated[str, AfterValidator(_mqtt_url)], ...],
+        BeforeValidator(_one_or_many),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = Field(
         (),
         title="Broker",
         description="mqtts://HOST:8883, mqtt://HOST:1883, or wss:// and ws:// with a path; of several the first that "

@@ -83,7 +83,7 @@ def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
     for name, camera in (config.camera if config else {}).items():
         yield _camera(name, camera)
     if config is not None:
-        yield _broker(config)
+        yield from _brokers(config)
         yield _hub(config)
     yield _disk(config)
     yield _memory(len(config.camera) if config else 1)
@@ -167,14 +167,20 @@ def _camera(name: str, camera: CameraConfig) -> Finding:
     return Finding(part, Verdict.OK, f"{camera.kind}, {frame.rgb.width_px}x{frame.rgb.height_px}")
 
 
-def _broker(config: Config) -> Finding:
+def _brokers(config: Config) -> Iterator[Finding]:
+    """Each address by itself: that one of several answers hides that another one doesn't."""
     if not config.mqtt.url:
-        return Finding("broker", Verdict.OFF, "mqtt.url is empty: nothing is published")
+        yield Finding("broker", Verdict.OFF, "mqtt.url is empty: nothing is published")
+    for url in config.mqtt.url:
+        yield _broker(config, url)
+
+
+def _broker(config: Config, url: str) -> Finding:
     from edge.mqtt.session import Credentials, Session
 
     try:
         session = Session(
-            config.mqtt.url,
+            [url],
             client_id=f"edge-pose-{config.device}-doctor",
             version=config.mqtt.version,
             credentials=Credentials.of(config.mqtt),
@@ -183,16 +189,14 @@ def _broker(config: Config) -> Finding:
     except (ConfigError, OSError):  # the configuration's findings have told it
         return Finding("broker", Verdict.OFF, "not tried: see config")
     deadline = Deadline(BROKER_TIMEOUT_S)
-    attempts = 2 * len(config.mqtt.url)  # for both versions of MQTT
-    while not session.online and session.failures < attempts and deadline.left_s():
+    while not session.online and session.failures < 2 and deadline.left_s():  # twice: for both versions of MQTT
         session.service()
         time.sleep(0.02)
     if session.online:
         session.close(None, 1.0)
-        return Finding("broker", Verdict.OK, f"{session.address} speaks MQTT {session.protocol}")
-    address = ", ".join(map(without_credentials, config.mqtt.url))
+        return Finding("broker", Verdict.OK, f"{without_credentials(url)} speaks MQTT {session.protocol}")
     why = session.trouble or "no answer"
-    return _failed("broker", f"{address}: {why}", "see mqtt.* and whether the broker runs")
+    return _failed("broker", f"{without_credentials(url)}: {why}", "see mqtt.* and whether the broker runs")
 
 
 def _hub(config: Config) -> Finding:

@@ -43,7 +43,6 @@ def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
         ("mqtt.cert_file", config.mqtt.cert_file, _no_certificates),
         ("mqtt.key_file", config.mqtt.key_file, _no_regular_file),
         ("rerun.record_dir", config.rerun.record_dir, unwritable),
-        ("state_dir", config.state_dir, unwritable),
     ):
         if path is not None and (why := flaw(path)):
             yield loaded.problem(key, str(path), why)

@@ -136,7 +136,7 @@ class Reconciler:
     def _known(self, camera: str) -> CameraPipeline:
         cameras = self._app.daemon.cameras
         if camera not in cameras:
-            raise _refused("camera", repr(camera), f"there is none of that name; there are {', '.join(cameras)}")
+            raise _refused("camera", repr(camera), f"there is none of that name; cameras: {', '.join(cameras)}")
         return cameras[camera]
 
     def _meant(self, camera: str | None) -> list[str]:

@@ -16,7 +16,7 @@ class DeviceInfo:
     """What is known of the device and how it is set.
 
     cameras: name -> what kind of source. landmarks_hz, summary_hz: messages a second and camera at most, None for every
-    frame. settings: the keys that were set while it runs or kept from before.
+    frame. settings: the keys that were set while it runs or kept from before. keeps: whether they can be kept.
     """
 
     device: str
@@ -33,6 +33,7 @@ class DeviceInfo:
     landmarks_hz: float | None
     summary_hz: float | None
     settings: Mapping[str, SettingValue]
+    keeps: bool
 
 
 class LinkState(StrEnum):

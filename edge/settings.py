@@ -76,7 +76,9 @@ class SettingsFile:
     def write(self, kept: Mapping[str, SettingValue]) -> None:
         """All or nothing, and on the disk when this returns. Raises StateError."""
         if self._path is None:
-            raise StateError("there is no state directory to keep it in; see state_dir")
+            raise StateError(
+                "there is no state directory to keep it in; set state_dir in its configuration, or do without keep"
+            )
         try:
             write_atomically(self._path, json.dumps(kept, indent=1, sort_keys=True).encode())
         except OSError as error:

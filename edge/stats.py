@@ -140,13 +140,18 @@ class Stats:
 class FrameRates:
     """Frames estimated a second, camera by camera, from one question to the next."""
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(self, stats: Stats, *, shortest_s: float = 2.0) -> None:
+        """shortest_s: over less time a rate would be chance."""
         self._stats = stats
+        self._shortest_s = shortest_s
         self._at_s, self._before = time.monotonic(), self._estimated()
 
     def since_last(self) -> dict[str, float]:
+        """Empty, and the question does not count, when the last one was less than `shortest_s` ago."""
         at_s, estimated = time.monotonic(), self._estimated()
-        passed_s = max(at_s - self._at_s, 1e-3)
+        passed_s = at_s - self._at_s
+        if passed_s < max(self._shortest_s, 1e-3):
+            return {}
         rates = {name: _since(self._before.get(name, 0), frames) / passed_s for name, frames in estimated.items()}
         self._at_s, self._before = at_s, estimated
         return rates

@@ -107,7 +107,7 @@ def main() -> None:
         if missing not in _EXTRAS:
             raise
         package, extra = _EXTRAS[missing]
-        remedy = f"pip install 'edge-pose[{extra}]', see requirements/README.md"
+        remedy = f"install requirements/{extra}.txt as requirements/README.md says"
         _fail(ExitCode.UNAVAILABLE, f"this command needs the package {package}, which is not installed: {remedy}")
     except OSError as error:
         # Of files with a name all is said where they are used; what is left is what print writes into.

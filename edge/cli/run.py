@@ -152,11 +152,16 @@ class _Service:
         if isinstance(asked, Command):
             asked.answer(answer)
         exchanged = answer.result.get("exchanged")
-        did, didnt = ("reloaded", "not reloaded") if isinstance(order, Reload) else (what, f"{what} refused")
+        for_all = isinstance(order, Reload)
         if answer.refusal is None and isinstance(exchanged, list):
-            log.info("%s: %s", did, ", ".join(exchanged) or "nothing that was read has changed")
+            log.info(
+                "%s: %s", "reloaded" if for_all else what, ", ".join(exchanged) or "nothing that was read has changed"
+            )
         for problem in answer.why.splitlines():
-            log.error("%s, the configuration in force stays: %s", didnt, problem)
+            if for_all:
+                log.error("not reloaded, the configuration in force stays: %s", problem)
+            else:
+                log.warning("%s refused: %s", what, problem)
         if self._app.recording != recording:
             _tell_where_it_goes(self._app)
         if isinstance(order, Reload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import math
@@ -135,14 +136,18 @@ def _assignment(kind: type[v1.Request], verb: str, argument: str) -> tuple[str, 
     if kind is v1.Record and argument in {"on", "off"}:
         return "on", argument == "on"
     if not equals or not key.strip():
-        expected = "on or off" if kind is v1.Record else "KEY=VALUE, e.g. pose.max_people=2"
-        raise ValueError(f"{verb}: {argument!r}: expected {expected}")
+        if kind is v1.Set:
+            raise ValueError(f"set: {argument!r}: expected KEY=VALUE, e.g. pose.max_people=2")
+        if kind is v1.Record:
+            raise ValueError(f"record: {argument!r}: expected on or off")
+        named = "; a camera is named by --camera" if "camera" in kind.__struct_fields__ else ""
+        raise ValueError(f"{verb} takes no {argument!r}{named}")
     return key.strip(), value(text)
 
 
 def value(text: str) -> object:
-    """`text` as a TOML value, or itself where it is none or one that JSON has not; null for an empty one."""
-    if not text:
+    """`text` as a TOML value, or itself where it is none or one that JSON has not; null for an empty one and for null."""
+    if text in {"", "null"}:
         return None
     found = toml_value(text)
     number = isinstance(found, int | float) and math.isfinite(found)
@@ -164,6 +169,7 @@ class _Exchange:
         self._id = command.id
         self._timeout_s = timeout_s
         self._state = ""
+        self._obeyed: list[str] | None = None
         self._pictures: deque[Received] = deque(maxlen=_PICTURES)
         self._message = Message(
             self._topics.command(verb),
@@ -185,6 +191,8 @@ class _Exchange:
                 sent = self._session.publish(self._message) is Delivery.TAKEN
             if self._complete():
                 return ""
+            if self._obeyed == []:
+                return f"{self._device} obeys no commands: its mqtt.commands is empty"
             time.sleep(_TURN_S)
         within = f"within {self._timeout_s:g} s"
         if self.reply is not None:
@@ -198,7 +206,7 @@ class _Exchange:
         self._session.close(None, 0.5)
 
     def _subscribe(self) -> None:
-        for topic in (self._topics.reply("+"), self._topics.state):
+        for topic in (self._topics.reply("+"), self._topics.state, self._topics.info):
             self._session.subscribe(topic, qos=1)
         if self._verb == "snapshot":
             self._session.subscribe(self._topics.snapshot("+"), qos=0)
@@ -206,6 +214,9 @@ class _Exchange:
     def _take(self, received: Received) -> None:
         if received.topic == self._topics.state:
             self._state = printable(received.payload.decode(errors="replace"))[:64]
+        elif received.topic == self._topics.info:
+            with contextlib.suppress(ValueError, RecursionError):
+                self._obeyed = msgspec.json.decode(received.payload, type=v1.Info).commands
         elif received.topic.startswith(self._topics.reply("")):
             try:
                 reply = msgspec.json.decode(received.payload, type=v1.Reply)
@@ -252,9 +263,11 @@ def lines(device: str, reply: v1.Reply) -> Iterator[str]:
     for key, content in ({} if isinstance(reply.result, UnsetType) else reply.result).items():
         match content:
             case dict():
-                yield from (printable(f"  {name} = {json.dumps(inner)}") for name, inner in content.items())
+                yield "  set at run time, in all:" if content else "  nothing is set at run time"
+                yield from (printable(f"    {name} = {json.dumps(inner)}") for name, inner in content.items())
             case list():
-                yield printable(f"  {key}: {', '.join(str(inner) for inner in content) or 'nothing'}")
+                changed = ", ".join(str(inner) for inner in content)
+                yield printable(f"  changed: {changed}" if changed else "  it was so already")
             case int() if key == "t_us" and 0 <= content < 2**53:
                 yield f"  time: {datetime.fromtimestamp(content / 1e6, UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
             case _:

@@ -163,12 +163,14 @@ def _require_reader() -> None:
 
 
 class _LiveTable:
-    """A table that stays where it is, on a terminal. What is logged passes above it."""
+    """A table that has the terminal for itself, since one that is made narrower leaves rubbish of any other. The last one
+    stays when it is over."""
 
-    log_level = "warning"  # the rest stands in the table's first line
+    log_level = "error"  # what there is to say of the connection stands in the table's first line
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, auto_refresh=False)
+        self._live = Live(console=console, auto_refresh=False, screen=True)
+        self._last: Group | None = None
         self._next_s = 0.0
 
     def __enter__(self) -> None:
@@ -176,11 +178,14 @@ class _LiveTable:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        if self._last is not None:
+            self._live.console.print(self._last)
 
     def show(self, watched: _Watched, *, last: bool) -> None:
         if time.monotonic() >= self._next_s or last:
             self._next_s = time.monotonic() + _REFRESH_S
-            self._live.update(page(watched.status, watched.fleet, time.time(), self._live.console.width), refresh=True)
+            self._last = page(watched.status, watched.fleet, time.time(), self._live.console.width)
+            self._live.update(self._last, refresh=True)
 
 
 class _Tables:
@@ -264,13 +269,13 @@ _COLUMNS = (
     ("frames/s", True, 0),
     ("p50 ms", True, 80),
     ("p99 ms", True, 80),
-    ("people", True, 0),
+    ("people", True, 56),
     ("°C", True, 70),
     ("last event", False, 100),
-    ("rerun", False, 90),
+    ("hub", False, 90),
     ("model", False, 120),
     ("session", False, 150),
-    ("heard", True, 0),
+    ("heard", True, 56),
 )
 
 

@@ -90,6 +90,8 @@ class CommandDesk:
 
     def receive(self, received: Received) -> Message | None:
         """Hand the order on; or the message that refuses it, or None when it gets no answer at all."""
+        if received.retain and not received.payload:
+            return None  # a retained command is taken back
         verb = received.topic.rpartition("/")[2]
         asked = self._asked(verb if verb in v1.REQUESTS else v1.UNKNOWN_VERB, received)
         refused = self._refusal(verb, asked, received)

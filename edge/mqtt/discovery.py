@@ -59,7 +59,7 @@ def _components(topics: Topics, info: v1.Info) -> dict[str, _Component]:
     if info.summary.hz is not msgspec.UNSET:
         expire_after = max(expire_after, math.ceil(_SUMMARIES_MISSED / info.summary.hz))
     for camera in info.cameras:
-        for what, it in _of_camera(topics, camera, info.commands, expire_after):
+        for what, it in _of_camera(topics, camera, info, expire_after):
             found[f"{camera}_{what}"] = {**it, "unique_id": _unique_id(topics, camera, what)}
     return found
 
@@ -127,9 +127,7 @@ def _of_device(topics: Topics, commands: Collection[str]) -> Iterator[tuple[str,
         )
 
 
-def _of_camera(
-    topics: Topics, camera: str, commands: Collection[str], expire_after_s: int
-) -> Iterator[tuple[str, _Component]]:
+def _of_camera(topics: Topics, camera: str, info: v1.Info, expire_after_s: int) -> Iterator[tuple[str, _Component]]:
     # A camera that is paused or lost sees nobody and nobody not: unknown at once where its status arrives, and by the
     # expiry where nothing does.
     seen = {
@@ -198,7 +196,7 @@ def _of_camera(
             "value_template": "{{ dict(value_json, event_type=value_json.get('type')) | to_json }}",
         },
     )
-    if "set" in commands:
+    if "set" in info.commands:
         yield (
             "pause",
             {
@@ -206,15 +204,15 @@ def _of_camera(
                 "name": f"{camera} pause",
                 "icon": "mdi:pause",
                 **_command(topics, "set"),
-                "payload_on": _pause(camera, paused=True),
-                "payload_off": _pause(camera, paused=False),
+                "payload_on": _pause(camera, paused=True, keep=info.keeps),
+                "payload_off": _pause(camera, paused=False, keep=info.keeps),
                 "state_topic": topics.status(camera),
                 "value_template": "{{ 'paused' if value == 'paused' else 'running' }}",
                 "state_on": "paused",
                 "state_off": "running",
             },
         )
-    if "snapshot" in commands:  # without it no picture ever comes
+    if "snapshot" in info.commands:  # without it no picture ever comes
         yield (
             "snapshot",
             {
@@ -250,8 +248,8 @@ def _command(topics: Topics, verb: str) -> _Component:
     return {"command_topic": topics.command(verb), "qos": 1, "retain": False}
 
 
-def _pause(camera: str, *, paused: bool) -> str:
-    return _payload(v1.Set(values={f"camera.{camera}.paused": paused}, keep=True))
+def _pause(camera: str, *, paused: bool, keep: bool) -> str:
+    return _payload(v1.Set(values={f"camera.{camera}.paused": paused}, keep=keep))
 
 
 def _payload(request: v1.Request) -> str:

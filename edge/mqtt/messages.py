@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from edge.mqtt.wire import v1
 from edge.reports import DeviceInfo, Event, EventKind, HealthReport
-from edge.stats import Percentiles
+from edge.stats import CameraCounts, CameraStatus, Percentiles
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import Observation, Person
 from edge.vision.pose import Float32Array
@@ -36,6 +36,7 @@ def info(about: DeviceInfo, *, landmarks_type: str, commands: Sequence[str]) -> 
         landmarks=v1.StreamInfo(content_type=landmarks_type, hz=_or_unset(about.landmarks_hz)),
         summary=v1.StreamInfo(content_type=v1.JSON, hz=_or_unset(about.summary_hz)),
         commands=list(commands),
+        keeps=about.keeps,
         settings=dict(about.settings),
     )
 
@@ -85,19 +86,7 @@ def health(report: HealthReport, *, events_waiting: int, events_lost: int) -> v1
         session=report.session,
         t_us=report.at_ns // 1000,
         uptime_s=round(report.uptime_s, 1),
-        cameras={
-            name: v1.CameraHealth(
-                status=v1.CameraState(counts.status),
-                fps=round(report.fps.get(name, 0.0), 1),
-                captured=counts.captured,
-                estimated=counts.estimated,
-                with_people=counts.with_people,
-                people=counts.people,
-                inference=_times(counts.inference),
-                latency=_times(counts.latency),
-            )
-            for name, counts in report.cameras.items()
-        },
+        cameras={name: _health_of(counts, report.fps.get(name)) for name, counts in report.cameras.items()},
         drops=drops,
         sent=dict(report.sent),
         outbox=v1.OutboxHealth(waiting=events_waiting, lost=events_lost),
@@ -109,6 +98,20 @@ def health(report: HealthReport, *, events_waiting: int, events_lost: int) -> v1
         temperature_celsius=_or_unset(machine.temperature_celsius),
         throttled=UNSET if machine.throttled is None else machine.throttled,
         clock_synchronised=UNSET if machine.clock_synchronised is None else machine.clock_synchronised,
+    )
+
+
+def _health_of(counts: CameraCounts, fps: float | None) -> v1.CameraHealth:
+    online = counts.status is CameraStatus.ONLINE
+    return v1.CameraHealth(
+        status=v1.CameraState(counts.status),
+        fps=UNSET if fps is None else round(fps, 1),
+        captured=counts.captured,
+        estimated=counts.estimated,
+        with_people=counts.with_people,
+        people=counts.people if online else UNSET,
+        inference=_times(counts.inference if online else None),
+        latency=_times(counts.latency if online else None),
     )
 
 

@@ -40,6 +40,9 @@ UNACKNOWLEDGED_MOST = 64
 
 _STABLE_S = 10.0
 
+_BRIEF_MOST = 3
+"""So many connections in a row that did not last are no chance."""
+
 _GREETING_TO_END_S = 0.5
 
 _TURNS = 32
@@ -216,6 +219,7 @@ class Session:
         self._known_here = False  # a broker has accepted this object before
         self._greeted = False
         self._online_s = 0.0
+        self._brief = 0
         self._trouble = ""
         self._failures = 0
         self._closed = False
@@ -490,8 +494,12 @@ class Session:
             self._known_here = False  # the broker would send it again as long as there is a session for it
         why = self._client.trouble or ("the other end closed it" if reason.value == _UNSPECIFIED else str(reason))
         if self._phase is _Phase.ONLINE:
-            if reason.value == _TAKEN_OVER:
-                why += f": another client is named {self._client_id} too; see device"
+            brief = time.monotonic() - self._online_s < _STABLE_S
+            self._brief = self._brief + 1 if brief else 0
+            # Not every broker says that another client has taken over the name.
+            if reason.value == _TAKEN_OVER or self._brief >= _BRIEF_MOST:
+                asks = "" if reason.value == _TAKEN_OVER else "perhaps "
+                why += f"; {asks}another client is named {self._client_id} too: see device"
             self._lost(f"connection lost ({why})", other_version=not (address.known_version or address.version_5))
         elif self._phase is _Phase.GREETING:
             self._closed_unheard(why)

@@ -33,7 +33,7 @@ _numbers = itertools.count(1)
 def tell(outside: Subscriber, verb: str, payload: object = None, timeout_s: float = 30.0) -> v1.Reply:
     """Send a command and wait for its reply."""
     wanted = f"{PREFIX}/reply/test/{next(_numbers)}"
-    content = b"" if payload is None else payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    content = b"{}" if payload is None else payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     outside.send(f"{PREFIX}/cmd/{verb}", content, ResponseTopic=wanted, CorrelationData=wanted.encode())
     eventually(lambda: outside.payloads(wanted), timeout_s)
     (message,) = [message for message in list(outside.messages) if message.topic == wanted]

@@ -132,6 +132,7 @@ class Info(Message, frozen=True, kw_only=True):
     landmarks: StreamInfo
     summary: StreamInfo
     commands: Annotated[list[str], Meta(description="the verbs that P/cmd/<verb> takes")]
+    keeps: Annotated[bool, Meta(description="whether what is set can be kept: there is a state directory")] = False
     settings: Annotated[
         dict[str, bool | int | float | str], Meta(description="keys that were set while it runs, or kept from before")
     ]
@@ -149,14 +150,17 @@ class Times(Struct, frozen=True, kw_only=True):
 
 
 class CameraHealth(Struct, frozen=True, kw_only=True):
-    """Counts are since the start; fps is over the time since the last message."""
+    """Counts are since the start. What speaks of now is absent while the camera is not online."""
 
     status: CameraState
-    fps: Annotated[float, Meta(ge=0, description="frames estimated a second")]
+    fps: Annotated[
+        Annotated[float, Meta(ge=0)] | UnsetType,
+        Meta(description="frames estimated a second since the last message; absent in the first"),
+    ] = UNSET
     captured: Annotated[Count, Meta(description="frames that the camera gave")]
     estimated: Annotated[Count, Meta(description="frames in which people were looked for")]
     with_people: Annotated[Count, Meta(description="frames in which somebody was found")]
-    people: Annotated[Count, Meta(description="in the newest frame")]
+    people: Annotated[Count | UnsetType, Meta(description="in the newest frame")] = UNSET
     inference: Annotated[Times | UnsetType, Meta(description="what the estimator takes for a frame")] = UNSET
     latency: Annotated[Times | UnsetType, Meta(description="from the frame's arrival to its observation")] = UNSET
 
