@@ -336,7 +336,7 @@ class App:
         lanes = []
         if directory := _recording_into(rerun):
             recording = RecordingSink(directory, keep_mb=rerun.keep_mb, scene=scene, stats=self.stats)
-            self.recording = recording.path
+            self.recording = recording.path if recording.path.exists() else None
             lanes.append(lane("recording", recording))
         if rerun.url:
             self._link = LinkSink(rerun.url, scene=scene, stats=self.stats)
@@ -379,7 +379,7 @@ class App:
             cameras={name: camera.kind for name, camera in config.camera.items()},
             landmarks_hz=_hz(config.mqtt.landmarks_hz),
             summary_hz=_hz(config.mqtt.summary_hz),
-            settings=self.settings.in_force,
+            settings=self.settings.of(config.camera).in_force,
             keeps=self._state_dir is not None,
         )
 

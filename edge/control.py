@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -134,6 +135,7 @@ class Inbox:
         # there.
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._stop: Stop | None = None
+        self._stopped_s = 0.0
         self._reload_waits = False
         self._waiting = 0
         self._overtaken: Command | None = None
@@ -145,10 +147,16 @@ class Inbox:
         """Whether whatever is being done should be left undone."""
         return self._stop is not None
 
+    @property
+    def stopping_s(self) -> float:
+        """How long ago the end was asked for, in seconds; 0.0 when nobody has."""
+        return 0.0 if self._stop is None else time.monotonic() - self._stopped_s
+
     def post(self, request: Stop | Reload | CameraEnded) -> None:
         """Ask for something. Safe in signal handlers and in every thread."""
         match request:
             case Stop():
+                self._stopped_s = self._stopped_s or time.monotonic()
                 self._stop = self._stop or request
             case Reload() if self._reload_waits:
                 return

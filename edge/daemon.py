@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from edge.control import CameraEnded, Inbox, Request, Stop
-from edge.errors import CameraUnusable, EstimatorError
+from edge.errors import CameraUnusable, EstimatorError, OrderRefused
 from edge.lanes import IDLE_S, LaneGroup, Outlets
 from edge.logs import of_camera
 from edge.pacing import Deadline
@@ -97,6 +97,7 @@ class Daemon:
 
     def exchange_lanes(self, name: str, new: LaneGroup | None) -> None:
         """End the lanes of the group `name` and begin those of `new`, if there is one."""
+        self._require_time()
         old = self.outlets.groups.get(name)
         if old is not None:  # a broker knows a device by one name; what comes meanwhile is counted by the closed lanes
             _warn_of(_end([old], Deadline(STOP_DEADLINE_S / 2)))
@@ -125,9 +126,10 @@ class Daemon:
                 raise EstimatorError(f"camera {name}: its estimator is still busy after {RELIEF_TIMEOUT_S:g} s")
             step()
 
-    def aside(self, work: Callable[[], T], step: Callable[[], None]) -> T:
+    def aside(self, work: Callable[[], T], step: Callable[[], None], timeout_s: float = math.inf) -> T:
         """What `work` returns, which is too slow for the main thread: it goes on in a thread of its own, and `step` is
-        called a few times a second meanwhile. Raises what it raises; EndRequested, and then it is left behind."""
+        called a few times a second meanwhile. Raises what it raises; OrderRefused when it takes longer than
+        `timeout_s`, and EndRequested: it is left behind then."""
         result: list[T] = []
         failure: list[BaseException] = []
         done = threading.Event()
@@ -141,7 +143,8 @@ class Daemon:
                 done.set()
 
         threading.Thread(target=carry_out, name="aside", daemon=True).start()
-        self._until(done, math.inf, step)
+        if not self._until(done, timeout_s, step):
+            raise OrderRefused(f"it takes longer than {timeout_s:g} s; it goes on, so try again later")
         if failure:
             raise failure[0]
         return result[0]
@@ -152,6 +155,7 @@ class Daemon:
         It goes on counting frames where the old one ended. Raises what keeps its source from working; there is none of
         that name any more then. Raises EndRequested. step: called a few times a second while this waits.
         """
+        self._require_time()
         old = self.cameras.pop(name, None)
         if old is not None:
             old.interrupt()
@@ -171,6 +175,11 @@ class Daemon:
             if camera.ended:
                 self._inbox.post(CameraEnded(camera.name))
 
+    def _require_time(self) -> None:
+        """Raises EndRequested: what would be ended next ends with all the rest."""
+        if self._inbox.stop_requested:
+            raise EndRequested
+
     def _until(self, event: threading.Event, timeout_s: float, step: Callable[[], None]) -> bool:
         """Wait for `event`; False when it does not come. Raises EndRequested."""
         deadline = Deadline(timeout_s)
@@ -184,11 +193,12 @@ class Daemon:
 
     def stop(self) -> None:
         """End everything within `STOP_DEADLINE_S`. Raises a camera's failure, if there is one; others' are logged."""
-        deadline = Deadline(STOP_DEADLINE_S)
+        # Counted from when it was asked for: an exchange may have been under way.
+        deadline = Deadline(max(STOP_DEADLINE_S - self._inbox.stopping_s, STOP_DEADLINE_S / 4))
         cameras = tuple(self.cameras.values())
         for camera in cameras:
             camera.interrupt()
-        for_cameras = Deadline(STOP_DEADLINE_S / 2)
+        for_cameras = Deadline(deadline.left_s() / 2)
         stuck = [f"camera {camera.name}" for camera in cameras if not camera.join(for_cameras)]
         _warn_of([*stuck, *_end(tuple(self.outlets.groups.values()), deadline)])
         failed = [camera for camera in cameras if camera.failure is not None]

@@ -29,9 +29,12 @@ from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
 from edge.logs import printable
 from edge.pipeline import CameraPipeline
-from edge.settings import Settings, Written
+from edge.settings import Settings, Written, state_directory
 
 log = logging.getLogger(__name__)
+
+FETCH_TIMEOUT_S = 120.0
+"""For a model that has to be fetched for a command: others wait meanwhile."""
 
 
 class Reconciler:
@@ -74,21 +77,27 @@ class Reconciler:
             case Set(values, keep):
                 answer = self._set(values, keep=keep)
             case Reload():
-                answer = Answer(result={"exchanged": self._change(self._read(), self._app.settings)})
+                answer = Answer(result={"exchanged": self._change(self._read_again(), self._app.settings)})
             case Restart():
                 self._inbox.post(Stop("a restart was asked for", again=True))
         return answer
 
+    def _read_again(self) -> Sources:
+        sources = self._read()
+        loaded = sources.load(self._app.settings.in_force)
+        preflight.require(loaded)
+        if state_directory(loaded.config, sources.environment) != self._file.directory:
+            raise OrderRefused("state_dir is another one: that takes a restart")
+        return sources
+
     def _change(self, sources: Sources, settings: Settings) -> list[str]:
         """Change over to what is written there, with `settings` on top; the names of what was exchanged."""
-        loaded = sources.load(settings.in_force)
-        preflight.require(loaded)
-        config = loaded.config
+        config = sources.load(settings.in_force).config
         try:
             model = self._model(config.pose)
         except EndRequested:
             raise OrderRefused("the daemon is asked to end") from None
-        exchanged = self._app.reload(config, model, settings.of(config.camera), self._step)
+        exchanged = self._app.reload(config, model, settings, self._step)
         self._sources = sources
         logs.set_level(config.log_level)
         return exchanged
@@ -99,7 +108,9 @@ class Reconciler:
         found = store.find(pose.model)
         if found is None:
             log.info("fetching model %s", pose.model)
-            found = self._app.daemon.aside(lambda: store.ensure(pose.model, source=pose.model_source), self._step)
+            found = self._app.daemon.aside(
+                lambda: store.ensure(pose.model, source=pose.model_source), self._step, timeout_s=FETCH_TIMEOUT_S
+            )
         return found
 
     def _set(self, values: Mapping[str, SettingValue | None], *, keep: bool) -> Answer:
@@ -122,7 +133,8 @@ class Reconciler:
             except StateError:
                 self._change(self._sources, before)
                 raise
-        return Answer(result={"exchanged": exchanged, "settings": self._app.settings.in_force})
+        settings = self._app.settings.of(self._app.config.camera)
+        return Answer(result={"exchanged": exchanged, "settings": settings.in_force})
 
     def _require_settable(self, key: str, value: SettingValue | None) -> None:
         if not can_be_set_at_run_time(key):
@@ -148,7 +160,8 @@ class Reconciler:
         if len(names) > 1:
             raise _refused("camera", "", f"is required where there are several: {', '.join(names)}")
         frame = self._known(names[0]).latest
-        if frame is None:
+        # Its thread may take a moment to notice a pause, but who was told that it is paused must be able to rely on it.
+        if frame is None or self._app.config.camera[names[0]].paused:
             status = self._app.stats.cameras[names[0]].status
             raise OrderRefused(f"camera {names[0]} gives no picture now, it is {status}")
         picture = frame.for_people
@@ -158,4 +171,4 @@ class Reconciler:
 
 
 def _refused(key: str, found: str, expected: str) -> ConfigError:
-    return ConfigError([ConfigProblem("command", printable(key), found, expected)])
+    return ConfigError([ConfigProblem("command", printable(key[:120]), found[:120], expected)])

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge.config import Config, SettingValue, can_be_set_at_run_time
@@ -55,6 +55,7 @@ class SettingsFile:
     """What is kept, as a JSON object of dotted keys. directory: None where nothing can be kept."""
 
     def __init__(self, directory: Path | None) -> None:
+        self.directory = directory
         self._path = None if directory is None else directory / FILE_NAME
 
     def read(self) -> dict[str, SettingValue]:
@@ -67,9 +68,7 @@ class SettingsFile:
             raise StateError(f"{self._path} can't be read: {error.strerror}") from None
         except (ValueError, RecursionError):
             content = None
-        if not isinstance(content, dict) or not all(
-            isinstance(each, (bool, int, float, str)) for each in content.values()
-        ):
+        if not isinstance(content, dict):
             raise StateError(f"{self._path} is no JSON object of keys and values; delete it, or write it anew")
         return content
 
@@ -124,6 +123,11 @@ class Written:
     file: SettingsFile
     ignored: tuple[str, ...]
 
+    def without(self, key: str) -> Written:
+        """The same, but for a kept setting that is not to be in force; it stays kept."""
+        settings = Settings(self.settings.kept, {**self.settings.now, key: None})
+        return replace(self, settings=settings, loaded=self.sources.load(settings.in_force))
+
 
 def load_with_kept(file: Path | None, *, environment: Mapping[str, str], sets: Sequence[str]) -> Written:
     """As `config_layers.load`, with the kept settings between file and environment.
@@ -142,8 +146,11 @@ def load_with_kept(file: Path | None, *, environment: Mapping[str, str], sets: S
     ignored = []
     for key, value in found.items():
         try:
-            _require_known(key, loaded.config)
-            loaded = sources.load({**kept, key: value})
+            _require_settable(key, value)
+            if _waits_for_its_camera(key, loaded.config):
+                ignored.append(f"kept setting not in force: {printable(key)}: there is no such camera now")
+            else:
+                loaded = sources.load({**kept, key: value})
         except ConfigError as error:
             ignored.append(f"kept setting not in force: {'; '.join(str(error).splitlines())}")
         else:
@@ -151,9 +158,16 @@ def load_with_kept(file: Path | None, *, environment: Mapping[str, str], sets: S
     return Written(sources, loaded, Settings(kept), store, tuple(ignored))
 
 
-def _require_known(key: str, config: Config) -> None:
-    why = "" if can_be_set_at_run_time(key) else "can't be set at run time"
-    if not why and key.startswith("camera.") and (name := key.split(".")[1]) not in config.camera:
-        why = f"there is no camera {name}"
-    if why:
-        raise ConfigError([ConfigProblem(FILE_NAME, printable(key), "", why)])
+def _require_settable(key: str, value: object) -> None:
+    """Raises ConfigError for what can never come into force."""
+    if not isinstance(value, bool | int | float | str):
+        raise ConfigError([ConfigProblem(FILE_NAME, printable(key), "", "expected true or false, a number or text")])
+    if not can_be_set_at_run_time(key):
+        raise ConfigError([ConfigProblem(FILE_NAME, printable(key), "", "can't be set at run time")])
+    if key.endswith(".paused") and not isinstance(value, bool):
+        raise ConfigError([ConfigProblem(FILE_NAME, printable(key), "", "expected true or false")])
+
+
+def _waits_for_its_camera(key: str, config: Config) -> bool:
+    """Whether it is about a camera that is not configured: kept all the same, for a pause may be for privacy."""
+    return key.startswith("camera.") and key.split(".")[1] not in config.camera

@@ -12,9 +12,10 @@ from edge import preflight
 from edge.config_layers import find_file, load
 from edge.errors import ConfigError
 from edge.mqtt.session import Credentials, Received, Session, Version
+from edge.mqtt.wire import v1
 
-# Pictures are the largest that anybody asks for; the daemon's own limit is below that.
-_MOST_BYTES = 16 * 2**20
+# Pictures are the largest that anybody asks for.
+MOST_PICTURE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,12 @@ class BrokerAccess:
     prefix: str
 
     def session(
-        self, command: str, *, on_online: Callable[[], None], on_message: Callable[[Received], None]
+        self,
+        command: str,
+        *,
+        on_online: Callable[[], None],
+        on_message: Callable[[Received], None],
+        most_bytes: int = v1.MOST_PACKET_BYTES,
     ) -> Session:
         """A client that leaves nothing behind at the broker. command: part of its name there."""
         return Session(
@@ -38,7 +44,7 @@ class BrokerAccess:
             on_online=on_online,
             on_message=on_message,
             session_expiry_s=0,
-            max_packet_bytes=_MOST_BYTES,
+            max_packet_bytes=most_bytes,
         )
 
 

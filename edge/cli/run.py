@@ -13,11 +13,12 @@ from edge import logs, preflight
 from edge.cli.model_progress import ensure_model
 from edge.cli.options import ConfigFile, Sets, end_at_once_on_signals, leave, reported_errors, requests_from_signals
 from edge.config_layers import Sources, find_file
-from edge.control import Answer, Command, Inbox, Pause, Refusal, Reload, Stop
+from edge.control import MOST_COMMANDS, Answer, Command, Inbox, Pause, Refusal, Reload, Stop
 from edge.device.systemd import ServiceManager
-from edge.errors import ExitCode
+from edge.errors import ExitCode, ModelError
+from edge.estimators.models.store import Model
 from edge.pacing import Deadline
-from edge.settings import load_with_kept, state_directory
+from edge.settings import Written, load_with_kept, state_directory
 from edge.stats import Stats
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def run(
         logs.setup(settled.log_level)
         for line in written.ignored:
             log.warning("%s", line)
-        model = ensure_model(settled)
+        written, model = _with_a_model(written)
+        settled = written.loaded.config
         inbox = Inbox()
         requests_from_signals(inbox)
         from edge.app import App
@@ -82,6 +84,18 @@ def run(
                 for line in summary(app.stats, seconds=None):
                     log.info("%s", line)
     leave(code)
+
+
+def _with_a_model(written: Written) -> tuple[Written, Model]:
+    """The configured model; where one that was kept can't be had, that of the configuration. Raises ModelError."""
+    try:
+        return written, ensure_model(written.loaded.config)
+    except ModelError as error:
+        if "pose.model" not in written.settings.in_force:
+            raise
+        log.warning("kept setting not in force: pose.model: %s", error)
+        written = written.without("pose.model")
+        return written, ensure_model(written.loaded.config)
 
 
 def _tell_where_it_goes(app: App) -> None:
@@ -118,8 +132,8 @@ class _Service:
                     self._manager.stopping()
                     return stop
                 case Command() | Reload() as asked:
-                    self._early.append(asked)
-            while self._early and self._ready:  # what is not up yet can't be exchanged
+                    self._put_off(asked)
+            while self._early and self._ready:
                 self._serve(self._early.pop(0), reconciler)
             if end is not None and not end.left_s():
                 self._manager.stopping()
@@ -127,6 +141,13 @@ class _Service:
             self.tell_progress()
             for line in figures.due():
                 log.info("%s", line)
+
+    def _put_off(self, asked: Command | Reload) -> None:
+        """Until it is ready, for what is not up yet can't be exchanged. Commands that are too many are refused."""
+        if isinstance(asked, Command) and len(self.unserved) >= MOST_COMMANDS:
+            asked.answer(Answer(Refusal.FAILED, "it is not up yet; try again"))
+        else:
+            self._early.append(asked)
 
     def tell_progress(self) -> None:
         """To the service manager, as long as everything gets on."""

@@ -20,7 +20,7 @@ import typer
 from msgspec import UnsetType
 
 from edge import logs
-from edge.cli.broker_access import BrokerAccess, broker_access, describe
+from edge.cli.broker_access import MOST_PICTURE_BYTES, BrokerAccess, broker_access, describe
 from edge.cli.options import ConfigFile, Json, Sets, fail, reported_errors
 from edge.config_layers import toml_value
 from edge.errors import ExitCode
@@ -146,7 +146,7 @@ def _assignment(kind: type[v1.Request], verb: str, argument: str) -> tuple[str, 
 
 
 def value(text: str) -> object:
-    """`text` as a TOML value, or itself where it is none or one that JSON has not; null for an empty one and for null."""
+    """`text` as a TOML value, or itself where it is none or one that JSON has not; null for null and for nothing."""
     if text in {"", "null"}:
         return None
     found = toml_value(text)
@@ -179,7 +179,9 @@ class _Exchange:
             content_type=v1.JSON,
             correlation=str(command.id).encode(),
         )
-        self._session: Session = access.session("send", on_online=self._subscribe, on_message=self._take)
+        self._session: Session = access.session(
+            "send", on_online=self._subscribe, on_message=self._take, most_bytes=MOST_PICTURE_BYTES
+        )
 
     def run(self) -> str:
         """Why there is no answer, or no picture though the answer says so; empty when all is well."""

@@ -28,6 +28,7 @@ from edge.mqtt.topics import Topics
 from edge.pacing import Deadline
 
 _TURN_S = 0.02
+_BUSY_S = 0.2
 _REFRESH_S = 0.5
 _TABLE_EVERY_S = 5.0
 _LINE_EVERY_S = 1.0
@@ -81,6 +82,7 @@ class _Watched:
     def __init__(self, access: BrokerAccess) -> None:
         self.fleet = Fleet(access.prefix)
         self.anything_seen = False
+        self._taken = 0
         self._prefix = access.prefix
         self._session = access.session("watch", on_online=self._subscribe, on_message=self._take)
         self._online_s: float | None = None  # by time.monotonic
@@ -95,7 +97,10 @@ class _Watched:
         return describe(self._session)
 
     def turn(self) -> None:
-        self._session.service()
+        deadline, before = Deadline(_BUSY_S), -1
+        while self._taken != before and deadline.left_s():  # as long as there is more
+            before = self._taken
+            self._session.service()
         self.anything_seen = self.anything_seen or self.fleet.devices > 0
         if (self.online_for_s or 0.0) > _SETTLED_S:
             self.fleet.drop_doubted()
@@ -117,6 +122,7 @@ class _Watched:
             self._session.subscribe(topic, qos=0)
 
     def _take(self, received: Received) -> None:
+        self._taken += 1
         self.fleet.take(received.topic, received.payload, time.time())
 
 
@@ -163,7 +169,7 @@ def _require_reader() -> None:
 
 
 class _LiveTable:
-    """A table that has the terminal for itself, since one that is made narrower leaves rubbish of any other. The last one
+    """A table that has the terminal for itself, since a terminal that is made narrower breaks any other. The last one
     stays when it is over."""
 
     log_level = "error"  # what there is to say of the connection stands in the table's first line

@@ -28,12 +28,15 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.config import MqttConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.logs import FaultLog
+from edge.mqtt.wire import v1
 from edge.pacing import Backoff, Deadline
 from edge.secret_files import password
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
+WILL_DELAY_S = 5
+"""A client that is back within so long was never missed."""
 KEEPALIVE_S = 20
 UNACKNOWLEDGED_MOST = 64
 """So many messages with QoS 1 are kept until the broker has acknowledged them; more are not taken."""
@@ -181,9 +184,9 @@ class Session:
         on_online: Callable[[], None] = lambda: None,
         on_message: Callable[[Received], None] = lambda received: None,
         session_expiry_s: int = 60,
-        will_delay_s: int = 5,
+        will_delay_s: int = WILL_DELAY_S,
         receive_maximum: int = 16,
-        max_packet_bytes: int | None = 262_144,
+        max_packet_bytes: int | None = v1.MOST_PACKET_BYTES,
     ) -> None:
         """urls: mqtt://HOST[:PORT], mqtts://..., ws://HOST[:PORT][/PATH], wss://...; all of the same broker, or of
         brokers that stand in for each other, tried in this order. version: "auto" is 5, or 3.1.1 with a broker that
@@ -225,8 +228,8 @@ class Session:
         self._closed = False
         self._told: set[str] = set()
         # Of this connection.
-        self._waiting = deque[tuple[Message, Callable[[], None] | None]]()  # until fewer are unacknowledged
-        self._unacknowledged: dict[int, tuple[str, Callable[[], None] | None]] = {}  # by packet id: topic, callback
+        self._waiting = deque[tuple[Message, tuple[Callable[[], None] | None, ...]]]()  # until fewer are unacknowledged
+        self._unacknowledged: dict[int, tuple[Any, ...]] = {}  # by packet id: topic, on_delivered, on_refused
         self._unacknowledged_most = UNACKNOWLEDGED_MOST  # at once: what the broker says, if it is less
         self._broker_max_bytes: int | None = None
         self._delivered = deque[Callable[[], None]]()
@@ -302,12 +305,17 @@ class Session:
         if result == MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None:
             self._subscribing[mid] = topic_filter
 
-    def publish(self, message: Message, on_delivered: Callable[[], None] | None = None) -> Delivery:
+    def publish(
+        self,
+        message: Message,
+        on_delivered: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
+    ) -> Delivery:
         """Hand a message to the connection.
 
-        on_delivered: called once, from `service` or `close`, when the broker has acknowledged a message with QoS 1.
-        Never after the connection is lost: its owner publishes it again when `on_online` is called. Nor when the
-        broker refuses the message, which is one ERROR a topic.
+        on_delivered, on_refused: one of them is called once, from `service` or `close`, when the broker has
+        acknowledged a message with QoS 1, or refused it, which is one ERROR a topic. Neither after the connection is
+        lost: its owner publishes it again when `on_online` is called.
         """
         if self._phase is not _Phase.ONLINE:
             return Delivery.DISCONNECTED
@@ -316,7 +324,7 @@ class Session:
         if message.qos:
             if len(self._unacknowledged) + len(self._waiting) >= UNACKNOWLEDGED_MOST:
                 return Delivery.SLOW
-            self._hand_in(message, on_delivered)
+            self._hand_in(message, on_delivered, on_refused)
             return Delivery.TAKEN if self.online else Delivery.DISCONNECTED
         if self._client.want_write():
             # What was published before is still here: the socket's buffer is full.
@@ -335,7 +343,7 @@ class Session:
             time.sleep(0.01)
         if self._phase is _Phase.ONLINE:
             if last is not None and last.qos:
-                self._hand_in(last, None)
+                self._hand_in(last)
             elif last is not None:
                 self._send(last)
             while self._phase is _Phase.ONLINE and (self._unacknowledged or self._waiting) and deadline.left_s():
@@ -445,20 +453,20 @@ class Session:
             if self._is_news(f"callback {type(error).__name__}"):
                 log.exception("handling a message from broker %s failed; the connection stays", self.address)
 
-    def _hand_in(self, message: Message, on_delivered: Callable[[], None] | None) -> None:
-        self._waiting.append((message, on_delivered))
+    def _hand_in(self, message: Message, *callbacks: Callable[[], None] | None) -> None:
+        self._waiting.append((message, callbacks or (None, None)))
         self._send_waiting()
 
     def _send_waiting(self) -> None:
         while self._waiting and len(self._unacknowledged) < self._unacknowledged_most and self.online:
-            message, on_delivered = self._waiting[0]
+            message, callbacks = self._waiting[0]
             sent = self._send(message)
             if sent.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 continue  # the packet id, of 65535, belongs to an unacknowledged message: the next one is free
             if not _taken(sent.rc):
                 return
             self._waiting.popleft()
-            self._unacknowledged[sent.mid] = (message.topic, on_delivered)
+            self._unacknowledged[sent.mid] = (message.topic, *callbacks)
 
     def _send(self, message: Message) -> paho.MQTTMessageInfo:
         properties = _publish_properties(message) if self._address.version_5 else None
@@ -490,8 +498,6 @@ class Session:
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
         address = self._address
-        if self._client.oversized:
-            self._known_here = False  # the broker would send it again as long as there is a session for it
         why = self._client.trouble or ("the other end closed it" if reason.value == _UNSPECIFIED else str(reason))
         if self._phase is _Phase.ONLINE:
             brief = time.monotonic() - self._online_s < _STABLE_S
@@ -505,12 +511,14 @@ class Session:
             self._closed_unheard(why)
 
     def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
-        topic, on_delivered = self._unacknowledged.pop(mid, ("", None))
+        topic, on_delivered, on_refused = self._unacknowledged.pop(mid, ("", None, None))
         if reason.is_failure:
             if self._is_news(f"publish {topic}"):
                 log.error(
                     "broker %s refuses a message on %s: %s; see its access control list", self.address, topic, reason
                 )
+            if on_refused is not None:
+                self._delivered.append(on_refused)
         elif on_delivered is not None:
             self._delivered.append(on_delivered)
 
@@ -615,7 +623,6 @@ class _Client(paho.Client):
         self.on_unreadable: Callable[[str], None] = lambda why: None
         self.on_acknowledged: Callable[[int, ReasonCode], None] = lambda mid, reason: None
         self._max_packet_bytes = max_packet_bytes
-        self.oversized = False
         self._version_5 = protocol is MQTTProtocolVersion.MQTTv5
 
     def leave(self) -> None:
@@ -645,11 +652,15 @@ class _Client(paho.Client):
         return readable or writable or pending
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        # It is asked for all that is left of a packet, so its length shows here before there is memory for it.
-        if self._max_packet_bytes is not None and bufsize > self._max_packet_bytes:
-            self.trouble = f"the broker sends a packet of {bufsize} bytes, more than {self._max_packet_bytes}"
-            self.oversized = True
-            raise OSError(errno.EMSGSIZE, self.trouble)
+        # It is asked for all that is left of a packet, so its length shows here before there is memory for it. It is
+        # cut rather than the connection ended: the broker would send a retained message again at each subscribing, and
+        # anybody who may publish here could keep this client away for good.
+        if self._max_packet_bytes is not None and self._in_packet["remaining_length"] > self._max_packet_bytes:
+            if self._in_packet["command"] & 0xF0 != MessageType.PUBLISH:
+                self.trouble = f"the broker sends a packet of {bufsize} bytes, more than {self._max_packet_bytes}"
+                raise OSError(errno.EMSGSIZE, self.trouble)
+            del self._in_packet["packet"][self._max_packet_bytes :]
+            bufsize = min(bufsize, self._max_packet_bytes)
         try:
             return super()._sock_recv(bufsize)
         except BlockingIOError:

@@ -109,6 +109,7 @@ class MqttSink:
         self._told: DeviceInfo | None = None
         self._next_health_s = 0.0
         self._in_flight: set[str] = set()
+        self._refused: set[str] = set()  # by the broker: they wait for the next connection, and hold up no others
         self._replies: list[Message] = []
         self._ignored = 0
         self._session = session(self._state(v1.DeviceState.OFFLINE), self._connected, self._received)
@@ -165,7 +166,9 @@ class MqttSink:
         self._published.clear()
         self._told = None
         self._in_flight.clear()
+        self._refused.clear()
         self._next_health_s = 0.0
+        self._session.subscribe(self._topics.state, qos=1)
         if self._verbs:
             self._session.subscribe(self._topics.commands, qos=1)
         if self._home_assistant:
@@ -173,6 +176,10 @@ class MqttSink:
         self._keep_up()
 
     def _received(self, received: Received) -> None:
+        if received.topic == self._topics.state:
+            if not received.payload:  # a device that had this name before has taken back what is ours by now
+                self._published.clear()
+            return
         if received.topic == _BIRTH_TOPIC:
             if received.payload == _BIRTH:
                 self._published.pop(self._topics.discovery, None)  # it has forgotten everything
@@ -221,19 +228,19 @@ class MqttSink:
         """What Home Assistant may still know of this device: also cameras that went while it was down."""
         gone = [camera for topic in stale if (camera := self._topics.camera_of_status(topic)) is not None]
         before = self._knowledge.introduced or now
-        return msgspec.structs.replace(
-            before, cameras={**dict.fromkeys(gone, v1.CameraInfo(source="")), **before.cameras}
-        )
+        cameras = {**dict.fromkeys(gone, v1.CameraInfo(source="")), **before.cameras}
+        return msgspec.structs.replace(before, cameras=cameras, commands=[*v1.REQUESTS])
 
     def _retain(self, topic: str, payload: bytes, content_type: str) -> None:
         if self._published.get(topic) == payload:
             return
         message = Message(topic, payload, qos=1, retain=True, content_type=content_type)
-        if self._session.publish(message) is Delivery.TAKEN:
+        if self._session.publish(message) in {Delivery.TAKEN, Delivery.TOO_LARGE}:  # later it would be no smaller
             self._published[topic] = payload
 
     def _take_back(self, topics: set[str]) -> None:
-        for topic in topics:
+        # The state last: whoever has this name by now tells everything anew when that goes.
+        for topic in sorted(topics, key=lambda topic: topic.endswith("/state")):
             self._published.pop(topic, None)
             message = Message(topic, b"", qos=1, retain=True)
             self._session.publish(message, functools.partial(self._is_taken_back, topic))
@@ -244,15 +251,21 @@ class MqttSink:
 
     def _send_events(self) -> None:
         for event in self._outbox.waiting() if len(self._outbox) else ():
-            if event.event_id in self._in_flight:
+            if event.event_id in self._in_flight or event.event_id in self._refused:
                 continue
             if len(self._in_flight) >= _MOST_EVENTS_IN_FLIGHT:
                 return
             content = v1.encode(messages.event(event))
             message = Message(self._topics.event(event.camera), content, qos=1, content_type=v1.JSON)
-            if self._session.publish(message, functools.partial(self._has_event, event.event_id)) is not Delivery.TAKEN:
+            has_it = functools.partial(self._has_event, event.event_id)
+            refused = functools.partial(self._has_refused, event.event_id)
+            if self._session.publish(message, has_it, refused) is not Delivery.TAKEN:
                 return
             self._in_flight.add(event.event_id)
+
+    def _has_refused(self, number: str) -> None:
+        self._in_flight.discard(number)
+        self._refused = {event.event_id for event in self._outbox.waiting()} & {*self._refused, number}
 
     def _has_event(self, number: str) -> None:
         self._in_flight.discard(number)

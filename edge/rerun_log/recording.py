@@ -49,14 +49,19 @@ class RecordingSink:
         self._guard = GroupGuard()
         self._next_flush_s = 0.0
         self._ended_by = DropCause.SINK_FAILED
+        self._stream: rr.RecordingStream | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            if why := self._no_room():  # before there is a file: to begin again and again must not fill the disk
+                log.warning("recording does not begin: %s", why)
+                self._ended_by = DropCause.DISK_BUDGET
+                return
             self.path.touch(exist_ok=False)
         except OSError as error:
             problem = f"can't be written: {error.strerror}"
             raise ConfigError([ConfigProblem("config", "rerun.record_dir", str(directory), problem)]) from None
         # A stream of its own: sinks on one stream share its queue, and a stalled viewer would stop the file too.
-        self._stream: rr.RecordingStream | None = scene.new_stream()
+        self._stream = scene.new_stream()
         self._stream.set_sinks(rr.FileSink(str(self.path), write_footer=True))
         scene.describe(self._stream)
 
@@ -86,14 +91,19 @@ class RecordingSink:
             # The SDK's writer has given up for good, though it goes on taking chunks.
             self._end(stream, DropCause.SINK_FAILED, f"{self.path} can't be written: {error}")
             return
+        if why := self._no_room():
+            self._end(stream, DropCause.DISK_BUDGET, why)
+
+    def _no_room(self) -> str:
+        """Why nothing more may be written, or ""."""
         used, free = self._used_bytes(), shutil.disk_usage(self._directory).free
         if used >= self._keep_bytes:
             reason = f"{self._directory} holds {used / 1e6:.0f} MB, rerun.keep_mb allows {self._keep_bytes / 1e6:.0f}"
-            self._end(stream, DropCause.DISK_BUDGET, f"{reason}; delete recordings or raise it, and start again")
-        elif free < _FREE_FLOOR_BYTES:
+            return f"{reason}; delete recordings or raise it, and start again"
+        if free < _FREE_FLOOR_BYTES:
             # While there is room for the last message and the footer.
-            reason = f"only {free / 1e6:.0f} MB are free for {self._directory}"
-            self._end(stream, DropCause.DISK_BUDGET, f"{reason}; make room, and start again")
+            return f"only {free / 1e6:.0f} MB are free for {self._directory}; make room, and start again"
+        return ""
 
     def _used_bytes(self) -> int:
         used = 0

@@ -720,3 +720,19 @@ def test_the_sink_that_takes_over_knows_what_home_assistant_was_told() -> None:
         gone = [part for name, part in outside.newest(DISCOVERY)["cmps"].items() if name.startswith("back_")]
         assert gone
         assert all(part.keys() == {"p"} for part in gone)
+
+
+def test_events_that_the_broker_refuses_hold_up_no_others(tmp_path: Path) -> None:
+    access = tmp_path / "access"
+    access.write_text("topic read #\ntopic write pose/v1/bench/cmd/#\ntopic write pose/v1/bench/camera/front/event\n")
+    access.chmod(0o700)
+    with (
+        mosquitto(settings=f"acl_file {access}") as broker,
+        subscriber(broker.port) as outside,
+        bench(broker.url, cameras=("front", "back")) as hall,
+    ):
+        for number in range(40):
+            hall.standing.outbox.put(Event(f"s-{number}", EventKind.CAMERA_LOST, "back", 0, "refused"))
+        hall.standing.outbox.put(Event("s-40", EventKind.CAMERA_LOST, "front", 0, "heard"))
+        hall.until(lambda: outside.payloads("pose/v1/bench/camera/front/event"))
+        hall.until(lambda: len(hall.standing.outbox) == 40)  # those are tried again at the next connection

@@ -71,7 +71,7 @@ def test_a_recording_with_a_torn_end_can_be_mended(tmp_path: Path) -> None:
 def test_recording_ends_when_the_directory_is_full_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "older.rrd").write_bytes(bytes(1_000_000))
+    (tmp_path / "older.rrd").write_bytes(bytes(999_000))
     stats = Stats([])
     sink = RecordingSink(tmp_path, keep_mb=1, scene=scene(), stats=stats)
     sink.write([parcel(0)])
@@ -87,3 +87,15 @@ def test_a_directory_that_is_a_file_is_a_configuration_error(tmp_path: Path) -> 
     (tmp_path / "taken").touch()
     with pytest.raises(ConfigError, match=r"rerun\.record_dir = .*taken: can't be written"):
         RecordingSink(tmp_path / "taken", keep_mb=1, scene=scene(), stats=Stats([]))
+
+
+def test_where_there_is_no_room_no_recording_begins(tmp_path: Path) -> None:
+    """It can be begun and ended from afar, again and again."""
+    (tmp_path / "earlier.rrd").write_bytes(bytes(1_000_000))
+    stats = Stats([])
+    for _ in range(3):
+        sink = RecordingSink(tmp_path, keep_mb=1, scene=scene(), stats=stats)
+        sink.write([parcel(0)])
+        sink.close(5.0)
+    assert [file.name for file in tmp_path.iterdir()] == ["earlier.rrd"]
+    assert stats.drops().keys() == {("recording", DropCause.DISK_BUDGET)}

@@ -13,10 +13,11 @@ import time
 
 from edge.config import Config, without_credentials
 from edge.config_layers import SYSTEM_FILE, load
-from edge.mqtt.session import Credentials, Received, Session
+from edge.mqtt.session import WILL_DELAY_S, Credentials, Received, Session
 from edge.mqtt.topics import Topics
 
-_STABLE_S = 3.0
+# The broker says nothing of a client that has vanished before that.
+_STABLE_S = WILL_DELAY_S + 3.0
 
 
 class Watch:
@@ -44,7 +45,9 @@ class Watch:
         """Whether it is online, and has been for a moment, before the clock shows `end_s`."""
         while time.monotonic() < end_s:
             self._session.service()
-            if self._state == "online" and time.monotonic() - self._since_s > _STABLE_S:
+            if not self._session.online:
+                self._since_s = time.monotonic()
+            elif self._state == "online" and time.monotonic() - self._since_s > _STABLE_S:
                 self._session.close(None, 1.0)
                 return True
             time.sleep(0.05)
