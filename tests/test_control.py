@@ -129,3 +129,22 @@ class TestCommands:
         assert len(taken) == MOST_COMMANDS
         served = [inbox.next(PATIENCE_S) for _ in taken]
         assert {id(each) for each in served} == {id(each) for each in taken}
+
+
+def test_the_end_counts_from_when_it_was_first_asked_for() -> None:
+    inbox = Inbox()
+    assert inbox.stopping_s == 0.0
+    inbox.post(Stop("SIGTERM"))
+    first_s = inbox.stopping_s
+    inbox.post(Stop("SIGTERM"))
+    assert inbox.stopping_s >= first_s > 0.0
+
+
+def test_once_it_is_left_commands_that_wait_are_handed_out_and_none_is_taken() -> None:
+    inbox = Inbox()
+    commands = [Command(Ping(), lambda answer: None) for _ in range(3)]
+    assert all(inbox.ask(command) for command in commands)
+    inbox.post(Stop("SIGTERM"))
+
+    assert inbox.leave() == commands
+    assert not inbox.ask(commands[0])

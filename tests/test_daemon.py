@@ -9,7 +9,7 @@ import pytest
 
 from edge.control import Inbox, Stop
 from edge.daemon import Daemon, EndRequested
-from edge.errors import CameraLost, CameraUnusable, ModelError, SinkError
+from edge.errors import CameraLost, CameraUnusable, ModelError, OrderRefused, SinkError
 from edge.interfaces import EndOfStream
 from edge.lanes import LaneGroup
 from edge.stats import DropCause, Stats
@@ -302,3 +302,9 @@ class TestAside:
 
         with gate() as never, pytest.raises(ZeroDivisionError):
             self.rig().daemon.aside(never.wait, step)
+
+    def test_what_takes_too_long_is_left_to_itself(self) -> None:
+        never = threading.Event()
+        with pytest.raises(OrderRefused, match=r"longer than 0\.1 s"):
+            self.rig().daemon.aside(never.wait, lambda: None, timeout_s=0.1)
+        never.set()

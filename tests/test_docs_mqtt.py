@@ -60,7 +60,7 @@ def device(broker: Server, outside: Subscriber, tmp_path_factory: pytest.TempPat
 def test_there_is_something_to_test() -> None:
     assert len(SAMPLES) >= 6
     assert len(lines("edge-pose")) >= 6
-    assert len(lines("mosquitto_sub")) == 2
+    assert len(lines("mosquitto_sub")) == 3
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -91,12 +91,24 @@ def test_the_tables_name_what_there_is() -> None:
 
 
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize("line", lines("mosquitto_sub"))
+@pytest.mark.parametrize("line", [line for line in lines("mosquitto_sub") if "--remove" not in line])
 def test_the_subscriptions_bring_something(line: str, broker: Server) -> None:
     command = [*shlex.split(line), "-p", str(broker.port), "-C", "3", "-W", "20"]
     heard = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert len(heard) >= 3
     assert all(entry.startswith(P) for entry in heard)
+
+
+def test_what_a_device_has_left_can_be_taken_back() -> None:
+    (line,) = [line for line in lines("mosquitto_sub") if "--remove" in line]
+    with mosquitto() as broker:
+        port = ["-p", str(broker.port)]
+        subprocess.run(["mosquitto_pub", *port, "-r", "-t", f"{P}/state", "-m", "stopped"], check=True)
+        subprocess.run([*shlex.split(line), *port], check=False, capture_output=True)
+        with subscriber(broker.port) as late:
+            late.send(f"{P}/end")
+            eventually(lambda: late.payloads(f"{P}/end"))
+            assert not late.payloads(f"{P}/state")
 
 
 @pytest.mark.usefixtures("device")
@@ -170,3 +182,13 @@ def test_what_can_be_set_is_marked_in_the_list_of_keys() -> None:
     keys = ("pose.model", "mqtt.landmarks_hz", "camera.front.paused", "rerun.record", "log_level")
     assert all(can_be_set_at_run_time(key) for key in keys)
     assert {key.rpartition(".")[2] for key in keys} <= set(marked)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mqtt.md"])
+def test_an_editor_takes_the_configurations_that_are_shown(page: str) -> None:
+    schema = json.loads(edge_pose("schema", "config").stdout)
+    shown = [tomllib.loads(text) for text in blocks((ROOT / page).read_text(), "toml")]
+    configurations = [content for content in shown if "mqtt" in content]
+    assert configurations
+    for content in configurations:
+        jsonschema.validate({"camera": {"front": {"source": "synthetic"}}, **content}, schema)

@@ -104,16 +104,16 @@ def test_each_way_to_be_refused(outside: Subscriber, configure: Configure, start
         ("ping", b"{", "malformed", "payload of ping: "),
         ("set", {"values": {}}, "malformed", "payload of set: "),
         ("ping", b"{}".ljust(8193), "oversized", "8193 bytes; a command has 8192 at most"),
-        ("pause", {"camera": "back"}, "invalid", "there is none of that name; there are front"),
-        ("snapshot", {"camera": "back"}, "invalid", "there is none of that name; there are front"),
+        ("pause", {"camera": "back"}, "invalid", "there is none of that name; cameras: front"),
+        ("snapshot", {"camera": "back"}, "invalid", "there is none of that name; cameras: front"),
         ("set", {"values": {"mqtt.url": "mqtt://stranger"}}, "invalid", "mqtt.url: can't be set at run time"),
         ("set", {"values": {"mqtt.landmarks_hz": 0}}, "invalid", "a number from 0.01 to 1000, or 'unlimited'"),
         ("set", {"values": {"log_level": "debug", "pose.modle": "lite"}}, "invalid", "pose.modle: can't be set"),
-        ("set", {"values": {"camera.back.paused": True}}, "invalid", "there is none of that name; there are front"),
+        ("set", {"values": {"camera.back.paused": True}}, "invalid", "there is none of that name; cameras: front"),
         ("set", {"values": {"pose.model": "/etc/passwd"}}, "invalid", "expected one of lite, full, heavy"),
         ("set", {"values": {"mqtt.summary_hz": 1}}, "invalid", "stands in --set, which counts for more"),
         ("record", {"on": True}, "invalid", "rerun.record_dir is not set"),
-        ("set", {"values": {"log_level": "debug"}, "keep": True}, "failed", "see state_dir"),
+        ("set", {"values": {"log_level": "debug"}, "keep": True}, "failed", "set state_dir"),
     ]
     before = information(outside)
     for verb, payload, code, text in cases:
@@ -485,4 +485,59 @@ def test_a_file_that_is_just_being_edited_keeps_nobody_from_pausing_a_camera(
     configure(mqtt="summary_hz = 1")
     assert told(outside, "resume")["exchanged"] == ["pause of front"]
     assert information(outside)["summary"]["hz"] == 5
+    assert daemon.stop() == 0
+
+
+def test_of_a_camera_that_is_paused_there_is_no_picture_from_the_moment_it_is_said(
+    outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure()
+    daemon = start()
+    for _ in range(3):
+        told(outside, "pause")
+        assert refused(outside, "snapshot")[0] == "failed"
+        told(outside, "resume")
+    assert daemon.stop() == 0
+
+
+def test_a_kept_model_that_is_not_to_be_had_keeps_nothing_from_starting(
+    tmp_path: Path, model: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    models, state = tmp_path / "models", tmp_path / "state"
+    models.mkdir()
+    (models / model.name).symlink_to(model)
+    state.mkdir()
+    (state / "settings.json").write_text('{"pose.model": "heavy"}')
+    configure(top=f'state_dir = "{state}"', more=f'[pose]\nmodel_dir = "{models}"\nmodel_source = "off"\n')
+    daemon = start()
+    assert "kept setting not in force: pose.model: " in daemon.log
+    assert information(outside)["model"]["name"] == "full"
+    assert "heavy" in (state / "settings.json").read_text(), "it may be there the next time"
+    assert daemon.stop() == 0
+
+
+def test_another_state_directory_takes_a_restart(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure(top=f'state_dir = "{tmp_path}/one"')
+    daemon = start()
+    configure(top=f'state_dir = "{tmp_path}/two"')
+    assert refused(outside, "reload") == ("failed", "state_dir is another one: that takes a restart")
+    assert daemon.stop() == 0
+
+
+def test_a_pause_that_was_kept_waits_for_its_camera(
+    tmp_path: Path, outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    """Whoever wanted it for the sake of privacy does not want it gone with one mistake in the file."""
+    drawn = '[camera.drawn]\nsource = "synthetic"\nfps = 5\n'
+    configure(top=f'state_dir = "{tmp_path}/state"', more=drawn)
+    daemon = start()
+    told(outside, "pause", {"camera": "drawn", "keep": True})
+    configure(top=f'state_dir = "{tmp_path}/state"')
+    told(outside, "reload")
+    told(outside, "set", {"values": {"mqtt.summary_hz": 1}, "keep": True})
+    configure(top=f'state_dir = "{tmp_path}/state"', more=drawn)
+    told(outside, "reload")
+    eventually(lambda: statuses(outside, "drawn")[-1:] == [b"paused"])
     assert daemon.stop() == 0

@@ -163,6 +163,7 @@ ABOUT = DeviceInfo(
     landmarks_hz=None,
     summary_hz=2.0,
     settings={"pose.model": "full"},
+    keeps=True,
 )
 
 
@@ -187,6 +188,7 @@ def test_info_says_what_the_device_is_and_how_to_read_its_landmarks() -> None:
         "landmarks": {"content_type": "application/cbor"},
         "summary": {"content_type": "application/json", "hz": 2.0},
         "commands": ["ping", "snapshot"],
+        "keeps": True,
         "settings": {"pose.model": "full"},
     }
 

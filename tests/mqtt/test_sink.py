@@ -20,8 +20,10 @@ from paho.mqtt.properties import Properties
 
 from edge.cli.local_server import free_port
 from edge.control import Answer, Command, Inbox, Ping, Snapshot, Still
+from edge.mqtt import messages
 from edge.mqtt import sink as sink_module
 from edge.mqtt.commands import Answers, CommandDesk
+from edge.mqtt.discovery import device_config
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.retained import RetainedTopics
 from edge.mqtt.session import Credentials, Message, Received, Session
@@ -67,6 +69,7 @@ def device(name: str = "bench", *cameras: str, streams: Streams = EVERY_FRAME) -
         landmarks_hz=streams.landmarks_hz,
         summary_hz=streams.summary_hz,
         settings={"mqtt.landmarks_hz": "unlimited"},
+        keeps=True,
     )
 
 
@@ -736,3 +739,34 @@ def test_events_that_the_broker_refuses_hold_up_no_others(tmp_path: Path) -> Non
         hall.standing.outbox.put(Event("s-40", EventKind.CAMERA_LOST, "front", 0, "heard"))
         hall.until(lambda: outside.payloads("pose/v1/bench/camera/front/event"))
         hall.until(lambda: len(hall.standing.outbox) == 40)  # those are tried again at the next connection
+
+
+def test_who_has_a_name_now_tells_everything_anew_when_its_last_owner_takes_it_back(tmp_path: Path) -> None:
+    with mosquitto() as broker:
+        with bench(broker.url, state_dir=tmp_path) as first:
+            first.until(lambda: first.stats.sends().get("mqtt health"))
+        with bench(broker.url) as successor, subscriber(broker.port) as outside:
+            successor.until(lambda: outside.payloads(STATE)[-1:] == [b"online"])
+            renamed = bench(broker.url, name="spare", state_dir=tmp_path)
+            with renamed as spare:
+                spare.until(lambda: b"" in outside.payloads(STATE))
+                successor.until(lambda: outside.payloads(STATE)[-1] == b"online" and outside.payloads(INFO)[-1])
+                with subscriber(broker.port) as late:
+                    successor.until(lambda: late.payloads(STATE) == [b"online"])
+                    assert late.newest(INFO)["device"] == "bench"
+
+
+def test_a_verb_that_went_while_it_was_down_leaves_home_assistant_too() -> None:
+    with mosquitto() as broker, subscriber(broker.port) as outside:
+        with bench(broker.url, home_assistant=True, verbs=("ping",)) as hall:
+            hall.until(lambda: outside.payloads(DISCOVERY))
+        parts = outside.newest(DISCOVERY)["cmps"]
+        assert {"restart", "front_pause"} <= {name for name, part in parts.items() if part.keys() == {"p"}}
+
+
+def test_without_a_place_to_keep_it_home_assistants_pause_is_not_to_be_kept(tmp_path: Path) -> None:
+    info = messages.info(device("bench", "front"), landmarks_type=v1.JSON, commands=[*v1.REQUESTS])
+    for keeps in (False, True):
+        payload = json.loads(device_config(Topics("pose/v1", "bench"), msgspec.structs.replace(info, keeps=keeps)))
+        on = msgspec.json.decode(payload["cmps"]["front_pause"]["payload_on"], type=v1.Set)
+        assert on.keep is keeps
