@@ -239,10 +239,12 @@ class App:
 
     def _mqtt_lane(self) -> Lane[Observation]:
         from edge.mqtt.commands import Answers, CommandDesk
+        from edge.mqtt.message import Message, Received
         from edge.mqtt.outbox import Outbox
         from edge.mqtt.retained import RetainedTopics
-        from edge.mqtt.session import Credentials, Message, Received, Session
+        from edge.mqtt.session import Session
         from edge.mqtt.sink import Knowledge, MqttSink, Standing
+        from edge.mqtt.tls import Credentials
         from edge.mqtt.topics import Topics
 
         mqtt, device = self.config.mqtt, self.config.device

@@ -176,7 +176,8 @@ def _brokers(config: Config) -> Iterator[Finding]:
 
 
 def _broker(config: Config, url: str) -> Finding:
-    from edge.mqtt.session import Credentials, Session
+    from edge.mqtt.session import Session
+    from edge.mqtt.tls import Credentials
 
     try:
         session = Session(

@@ -40,7 +40,8 @@ from edge.cli.local_server import free_port, local_server
 from edge.cli.local_viewer import rerun_program, without_analytics
 from edge.cli.watch import page
 from edge.mqtt.fleet import Fleet, Row
-from edge.mqtt.session import Credentials, Session
+from edge.mqtt.session import Session
+from edge.mqtt.tls import Credentials
 from edge.pacing import Deadline
 from edge.rerun_log.scene import angles_entity
 from edge.vision.kinematics import JOINTS

@@ -11,7 +11,9 @@ from pathlib import Path
 from edge import preflight
 from edge.config_layers import find_file, load
 from edge.errors import ConfigError
-from edge.mqtt.session import Credentials, Received, Session, Version
+from edge.mqtt.message import Received
+from edge.mqtt.session import Session, Version
+from edge.mqtt.tls import Credentials
 from edge.mqtt.wire import v1
 
 # Pictures are the largest that anybody asks for.

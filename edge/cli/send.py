@@ -25,7 +25,8 @@ from edge.cli.options import ConfigFile, Json, Sets, fail, reported_errors
 from edge.config_layers import toml_value
 from edge.errors import ExitCode
 from edge.logs import printable
-from edge.mqtt.session import Delivery, Message, Received, Session
+from edge.mqtt.message import Message, Received
+from edge.mqtt.session import Delivery, Session
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 from edge.pacing import Deadline

@@ -23,7 +23,7 @@ from edge.control import Inbox
 from edge.errors import ExitCode
 from edge.logs import printable
 from edge.mqtt.fleet import Fleet, Row
-from edge.mqtt.session import Received
+from edge.mqtt.message import Received
 from edge.mqtt.topics import Topics
 from edge.pacing import Deadline
 

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from edge.control import Answer, Command, Order, Pause, Ping, Refusal, Reload, Restart, Set, Snapshot, Still
 from edge.logs import printable
-from edge.mqtt.session import Message, Received
+from edge.mqtt.message import Message, Received
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import logging
-import select
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
-from paho.mqtt import MQTTException
-from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge.config import MqttConfig
-from edge.errors import ConfigError, ConfigProblem
 from edge.logs import FaultLog
+from edge.mqtt.client import (
+    UNACKNOWLEDGED_MOST,
+    Client,
+    packet_bytes,
+    properties_of,
+    publish_properties,
+    received,
+    taken,
+)
+from edge.mqtt.message import Message, Received
+from edge.mqtt.tls import Credentials, tls_context, why_broken, why_not_connected
 from edge.mqtt.wire import v1
 from edge.pacing import Backoff, Deadline
-from edge.secret_files import password
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,6 @@ CONNECT_TIMEOUT_S = 5.0
 WILL_DELAY_S = 5
 """A client that is back within so long was never missed."""
 KEEPALIVE_S = 20
-UNACKNOWLEDGED_MOST = 64
-"""So many messages with QoS 1 are kept until the broker has acknowledged them; more are not taken."""
 
 _STABLE_S = 10.0
 
@@ -61,64 +61,6 @@ _UNSPECIFIED = 128
 _UNSUPPORTED_VERSION = 132
 _WRONG_LOGIN = (134, 135)
 _TAKEN_OVER = 142
-
-_USER_PROPERTY = ("v", "1")
-"""On every message: the version of the layout, edge.mqtt.wire.v1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How this device shows who it is, and how it knows the broker.
-
-    cert_file, key_file: its certificate and the key to it, PEM; without key_file the key is in cert_file too.
-    """
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    @classmethod
-    def of(cls, mqtt: MqttConfig) -> Credentials:
-        """As configured. Raises OSError when the password's file can't be read."""
-        secret = "" if mqtt.password_file is None else password(mqtt.password_file)
-        return cls(mqtt.username, secret, mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Something to publish.
-
-    expiry_s, content_type, properties (user properties) and correlation are for MQTT 5, and left out with 3.1.1.
-    expiry_s: a broker drops it undelivered after so long.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int = 0
-    retain: bool = False
-    expiry_s: int | None = None
-    content_type: str = ""
-    properties: tuple[tuple[str, str], ...] = ()
-    correlation: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """What came in. With MQTT 3.1.1 there is nothing behind `retain`.
-
-    response_topic: where the sender wants the answer; empty when there is none, or none that can be published to.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    correlation: bytes | None = None
-    response_topic: str = ""
-    content_type: str = ""
-    properties: tuple[tuple[str, str], ...] = ()
 
 
 class Delivery(Enum):
@@ -202,7 +144,7 @@ class Session:
         versions = [_PROTOCOLS[version]] if version in _PROTOCOLS else list(_PROTOCOLS.values())
         self._addresses = [_Address(url, versions.copy()) for url in urls]
         self._at = 0  # in use, or next to be tried
-        self._tls = _tls_context(credentials) if any(address.tls for address in self._addresses) else None
+        self._tls = tls_context(credentials) if any(address.tls for address in self._addresses) else None
         self._client_id = client_id
         self._credentials = credentials
         self._will = will
@@ -319,7 +261,7 @@ class Session:
         """
         if self._phase is not _Phase.ONLINE:
             return Delivery.DISCONNECTED
-        if self._broker_max_bytes is not None and _packet_bytes(message) > self._broker_max_bytes:
+        if self._broker_max_bytes is not None and packet_bytes(message) > self._broker_max_bytes:
             return Delivery.TOO_LARGE
         if message.qos:
             if len(self._unacknowledged) + len(self._waiting) >= UNACKNOWLEDGED_MOST:
@@ -329,7 +271,7 @@ class Session:
         if self._client.want_write():
             # What was published before is still here: the socket's buffer is full.
             return Delivery.SLOW
-        return Delivery.TAKEN if _taken(self._send(message).rc) else Delivery.DISCONNECTED
+        return Delivery.TAKEN if taken(self._send(message).rc) else Delivery.DISCONNECTED
 
     def close(self, last: Message | None, timeout_s: float) -> None:
         """Publish `last`, see it acknowledged if the broker is quick enough, and say goodbye."""
@@ -356,16 +298,16 @@ class Session:
         self._phase = _Phase.WAITING
         self._next_attempt_s = float("inf")
 
-    def _new_client(self) -> _Client:
+    def _new_client(self) -> Client:
         address = self._address
-        client = _Client(
+        client = Client(
             self._client_id, address.candidates[0], websocket=address.websocket, max_packet_bytes=self._max_packet_bytes
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         if self._will is not None:
             properties = None
             if address.version_5:
-                properties = _properties(PacketTypes.WILLMESSAGE, self._will)
+                properties = properties_of(PacketTypes.WILLMESSAGE, self._will)
                 properties.WillDelayInterval = self._will_delay_s
             client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain, properties)
         if self._credentials.username:
@@ -406,7 +348,7 @@ class Session:
                     client.leave()
             except Exception as error:  # noqa: BLE001 - whatever goes wrong here is why there is no connection
                 # Only its text: its traceback would keep the socket open.
-                self._connect_error = _why_not_connected(error)
+                self._connect_error = why_not_connected(error)
 
         self._connector = threading.Thread(target=connect, name="mqtt-connect", daemon=True)
         self._phase = _Phase.CONNECTING
@@ -420,7 +362,7 @@ class Session:
                 busy = client.turn(0.0 if turn else wait_s)
             except Exception as error:  # noqa: BLE001 - the other end may send anything, and paho hasn't thought of all
                 if self._phase is not _Phase.WAITING:
-                    self._lost(_why_broken(error))
+                    self._lost(why_broken(error))
                 return
             if not busy or self._phase is not _Phase.ONLINE:
                 break
@@ -440,8 +382,8 @@ class Session:
             self._call(self._delivered.popleft())
         while self._inbox and self._phase is _Phase.ONLINE:
             message = self._inbox.popleft()
-            if (received := _received(message)) is not None:
-                self._call(lambda received=received: self._on_message(received))  # type: ignore[misc]
+            if (arrived := received(message)) is not None:
+                self._call(functools.partial(self._on_message, arrived))
             if message.qos and self._phase is _Phase.ONLINE:
                 client.ack(message.mid, message.qos)
         self._send_waiting()
@@ -463,13 +405,13 @@ class Session:
             sent = self._send(message)
             if sent.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 continue  # the packet id, of 65535, belongs to an unacknowledged message: the next one is free
-            if not _taken(sent.rc):
+            if not taken(sent.rc):
                 return
             self._waiting.popleft()
             self._unacknowledged[sent.mid] = (message.topic, *callbacks)
 
     def _send(self, message: Message) -> paho.MQTTMessageInfo:
-        properties = _publish_properties(message) if self._address.version_5 else None
+        properties = publish_properties(message) if self._address.version_5 else None
         return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
 
     def _connected(
@@ -503,9 +445,10 @@ class Session:
             brief = time.monotonic() - self._online_s < _STABLE_S
             self._brief = self._brief + 1 if brief else 0
             # Not every broker says that another client has taken over the name.
-            if reason.value == _TAKEN_OVER or self._brief >= _BRIEF_MOST:
-                asks = "" if reason.value == _TAKEN_OVER else "perhaps "
-                why += f"; {asks}another client is named {self._client_id} too: see device"
+            if reason.value == _TAKEN_OVER:
+                why += f": another client is named {self._client_id} too; see device"
+            elif self._brief >= _BRIEF_MOST:
+                why += f"; perhaps another client is named {self._client_id} too, see device"
             self._lost(f"connection lost ({why})", other_version=not (address.known_version or address.version_5))
         elif self._phase is _Phase.GREETING:
             self._closed_unheard(why)
@@ -601,253 +544,3 @@ class Session:
         self._greeted = False
         for held in (self._waiting, self._unacknowledged, self._delivered, self._inbox, self._subscribing):
             held.clear()
-
-
-class _Client(paho.Client):
-    """paho's client, without what it does not survive. What is overridden here is private to it: paho 2.1 to 2.2."""
-
-    def __init__(
-        self, client_id: str, protocol: MQTTProtocolVersion, *, websocket: bool, max_packet_bytes: int | None
-    ) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=protocol,
-            transport="websockets" if websocket else "tcp",
-            reconnect_on_failure=False,  # it would connect to a broker without 3.1.1 again, with 3.1, from loop_read
-            manual_ack=True,
-        )
-        self.max_inflight_messages = UNACKNOWLEDGED_MOST  # beyond it paho would hold back on its own
-        self.trouble = ""
-        """Why reading or writing failed, in words; paho itself keeps only that it did."""
-        self.on_unreadable: Callable[[str], None] = lambda why: None
-        self.on_acknowledged: Callable[[int, ReasonCode], None] = lambda mid, reason: None
-        self._max_packet_bytes = max_packet_bytes
-        self._version_5 = protocol is MQTTProtocolVersion.MQTTv5
-
-    def leave(self) -> None:
-        """Say goodbye, so that the broker does not announce the will, and let go of the connection."""
-        self.on_disconnect = None
-        goodbye: Any = None
-        if self._version_5:
-            goodbye = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call] # paho has no types there
-            goodbye.SessionExpiryInterval = 0  # nobody comes back for what the broker would keep
-        self.disconnect(properties=goodbye)
-        if (socket := self.socket()) is not None:
-            socket.close()
-
-    def turn(self, wait_s: float) -> bool:
-        """Read and write what the socket has and takes within wait_s; whether that was anything."""
-        socket = self.socket()
-        if socket is None or socket.fileno() < 0:
-            raise ConnectionError("the connection is closed")
-        # What TLS has decrypted already, the kernel doesn't know of. paho's websocket takes no more from the socket
-        # than it is asked for, so that nothing waits in its buffer; it has `pending` too.
-        pending = (count := getattr(socket, "pending", None)) is not None and count() > 0
-        readable, writable = _ready(socket.fileno(), wants_write=self.want_write(), wait_s=0.0 if pending else wait_s)
-        if readable or pending:
-            self.loop_read()
-        if writable:
-            self.loop_write()
-        return readable or writable or pending
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        # It is asked for all that is left of a packet, so its length shows here before there is memory for it. It is
-        # cut rather than the connection ended: the broker would send a retained message again at each subscribing, and
-        # anybody who may publish here could keep this client away for good.
-        if self._max_packet_bytes is not None and self._in_packet["remaining_length"] > self._max_packet_bytes:
-            if self._in_packet["command"] & 0xF0 != MessageType.PUBLISH:
-                self.trouble = f"the broker sends a packet of {bufsize} bytes, more than {self._max_packet_bytes}"
-                raise OSError(errno.EMSGSIZE, self.trouble)
-            del self._in_packet["packet"][self._max_packet_bytes :]
-            bufsize = min(bufsize, self._max_packet_bytes)
-        try:
-            return super()._sock_recv(bufsize)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            self.trouble = _why_broken(error)
-            raise
-
-    def _sock_send(self, buf: bytes | bytearray) -> int:
-        try:
-            written = super()._sock_send(buf)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            self.trouble = _why_broken(error)
-            raise
-        if not written and buf:
-            # A websocket's frame went out in part. paho would take the packet off its queue and count the rest of the
-            # frame as bytes of the next packet, so that everything after it were garbage.
-            raise BlockingIOError
-        return written
-
-    def _do_on_publish(self, mid: int, reason_code: ReasonCode, properties: Properties) -> MQTTErrorCode:
-        # on_publish is called for QoS 0 too, whose ids go round and meet those that are still unacknowledged.
-        self.on_acknowledged(mid, reason_code)
-        return super()._do_on_publish(mid, reason_code, properties)
-
-    def _packet_handle(self) -> MQTTErrorCode:
-        try:
-            return super()._packet_handle()
-        except MQTTException as error:
-            # paho refuses texts that MQTT allows, a byte order mark among them. To end the connection would only bring
-            # the message again: anybody who may publish here could keep this client away for good.
-            packet, command = self._in_packet["packet"], self._in_packet["command"]
-            if command & 0xF0 != MessageType.PUBLISH:
-                raise
-            self.on_unreadable(str(error))
-            mid_at = 2 + int.from_bytes(packet[:2], "big")
-            if command & 0x06 and len(packet) >= mid_at + 2:
-                return self._send_puback(int.from_bytes(packet[mid_at : mid_at + 2], "big"))
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-
-def _ready(descriptor: int, *, wants_write: bool, wait_s: float) -> tuple[bool, bool]:
-    """Whether it can be read, which includes its end, and written. Not `select`, which ends at descriptor 1023."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN | (select.POLLOUT if wants_write else 0))
-    events = sum(event for _, event in poll.poll(wait_s * 1000))
-    return bool(events & ~select.POLLOUT), bool(events & select.POLLOUT)
-
-
-def _taken(code: MQTTErrorCode) -> bool:
-    return code in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
-
-
-def _received(message: paho.MQTTMessage) -> Received | None:
-    """None for one whose topic is no text."""
-    try:
-        topic = message.topic
-    except UnicodeDecodeError:
-        return None
-    properties = message.properties
-    correlation = getattr(properties, "CorrelationData", None)
-    response_topic = getattr(properties, "ResponseTopic", "")
-    return Received(
-        topic,
-        bytes(message.payload),
-        message.qos,
-        message.retain,
-        None if correlation is None else bytes(correlation),
-        "" if "+" in response_topic or "#" in response_topic else response_topic,
-        getattr(properties, "ContentType", ""),
-        tuple((name, value) for name, value in getattr(properties, "UserProperty", [])),
-    )
-
-
-def _publish_properties(message: Message) -> Any:
-    if message.properties or message.correlation is not None:
-        return _properties(PacketTypes.PUBLISH, message)
-    return _usual_properties(message.expiry_s, message.content_type)
-
-
-@functools.lru_cache(maxsize=32)  # a handful of combinations, one for each message; paho takes its time with them
-def _usual_properties(expiry_s: int | None, content_type: str) -> Any:
-    return _properties(PacketTypes.PUBLISH, Message("", b"", expiry_s=expiry_s, content_type=content_type))
-
-
-def _properties(packet: int, message: Message) -> Any:
-    properties: Any = Properties(packet)  # type: ignore[no-untyped-call] # paho has no types there
-    properties.UserProperty = [_USER_PROPERTY, *message.properties]
-    if message.expiry_s is not None:
-        properties.MessageExpiryInterval = message.expiry_s
-    if message.content_type:
-        properties.ContentType = message.content_type
-    if message.correlation is not None:
-        properties.CorrelationData = message.correlation
-    return properties
-
-
-def _packet_bytes(message: Message) -> int:
-    """The length of its packet with MQTT 5: header, topic, packet id, properties and payload."""
-    properties = len(_publish_properties(message).pack())
-    return 5 + 2 + len(message.topic.encode()) + 2 + properties + len(message.payload)
-
-
-def _why_not_connected(error: Exception) -> str:
-    match error:
-        case ssl.SSLCertVerificationError(verify_message=str(reason)):
-            return f"its certificate is refused ({reason.rstrip('.')}); see mqtt.ca_file and the name in mqtt.url"
-        case ssl.SSLError() if "alert" not in (reason := _tls_reason(error)):
-            return f"no TLS with what is there ({reason}); see mqtt.url, mqtt:// and ws:// are without TLS"
-        case paho.WebsocketConnectionError():
-            return f"no websocket with what is there ({error}); see the path in mqtt.url"
-        case _:
-            return _why_broken(error)
-
-
-def _why_broken(error: Exception) -> str:
-    match error:
-        case ssl.SSLError():
-            reason = _tls_reason(error)
-            if "certificate required" in reason:
-                return "the broker wants a client certificate; see mqtt.cert_file and mqtt.key_file"
-            if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
-                return f"the broker refuses this client's certificate ({reason}); see mqtt.cert_file"
-            return reason
-        case OSError(strerror=str(reason)) if reason:
-            return reason
-        case _:
-            return str(error) or type(error).__name__
-
-
-def _tls_reason(error: ssl.SSLError) -> str:
-    """In OpenSSL's words, such as "tlsv13 alert certificate required"."""
-    if isinstance(error, ssl.SSLEOFError):
-        return "the other end closed it"
-    return (error.reason or str(error)).lower().replace("_", " ")
-
-
-class _PassphraseWanted(Exception):
-    pass
-
-
-def _tls_context(credentials: Credentials) -> ssl.SSLContext:
-    ca_file, cert_file, key_file = credentials.ca_file, credentials.cert_file, credentials.key_file
-    try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        problem = f"can't be used as CA certificates: {getattr(error, 'strerror', None) or error}"
-        raise _config_error("mqtt.ca_file", ca_file, problem) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if cert_file is not None:
-        _load_client_certificate(context, cert_file, key_file)
-    elif key_file is not None:
-        raise _config_error("mqtt.cert_file", None, "mqtt.key_file is of no use without it: name both, or none")
-    return context
-
-
-def _load_client_certificate(context: ssl.SSLContext, cert_file: Path, key_file: Path | None) -> None:
-    for key, file in (("mqtt.cert_file", cert_file), ("mqtt.key_file", key_file)):
-        try:
-            if file is not None:
-                file.read_bytes()  # the error of load_cert_chain does not tell which one it is about
-        except OSError as error:
-            raise _config_error(key, file, f"can't be read: {error.strerror or error}") from None
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(cert_file))
-    except (OSError, ssl.SSLError):
-        problem = "is no certificate: it takes PEM, a file with -----BEGIN CERTIFICATE-----"
-        raise _config_error("mqtt.cert_file", cert_file, problem) from None
-
-    def passphrase() -> str:  # without one, OpenSSL asks on the terminal
-        raise _PassphraseWanted
-
-    try:
-        context.load_cert_chain(cert_file, key_file, password=passphrase)
-    except _PassphraseWanted:
-        problem = "needs a passphrase, which nobody is there to type: openssl pkey -in FILE -out NEW takes it off"
-    except (OSError, ssl.SSLError) as error:
-        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            problem = f"does not belong to the certificate {cert_file}"
-        else:
-            problem = "holds no key: it takes PEM, a file with -----BEGIN PRIVATE KEY-----"
-    else:
-        return
-    raise _config_error("mqtt.key_file", key_file or cert_file, problem)
-
-
-def _config_error(key: str, file: Path | None, problem: str) -> ConfigError:
-    return ConfigError([ConfigProblem("config", key, "" if file is None else str(file), problem)])

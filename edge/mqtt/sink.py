@@ -15,9 +15,10 @@ from edge.control import Answer, Refusal, Still
 from edge.mqtt import commands, messages
 from edge.mqtt.commands import Answers, CommandDesk
 from edge.mqtt.discovery import device_config
+from edge.mqtt.message import Message, Received
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.retained import RetainedTopics
-from edge.mqtt.session import Delivery, Message, Received, Session
+from edge.mqtt.session import Delivery, Session
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 from edge.pacing import Deadline, RateGate

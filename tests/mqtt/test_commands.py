@@ -27,7 +27,7 @@ from edge.control import (
 )
 from edge.mqtt import commands
 from edge.mqtt.commands import BURST, REFUSALS_PER_SECOND, Answers, Bucket, CommandDesk
-from edge.mqtt.session import Message, Received
+from edge.mqtt.message import Message, Received
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 

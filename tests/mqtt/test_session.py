@@ -23,7 +23,10 @@ from paho.mqtt.properties import Properties
 from edge.cli.local_broker import BrokerKind, local_broker
 from edge.cli.local_server import free_port
 from edge.errors import ConfigError
-from edge.mqtt.session import UNACKNOWLEDGED_MOST, Credentials, Delivery, Message, Received, Session
+from edge.mqtt.client import UNACKNOWLEDGED_MOST
+from edge.mqtt.message import Message, Received
+from edge.mqtt.session import Delivery, Session
+from edge.mqtt.tls import Credentials
 from edge.pacing import Deadline
 from tests.conftest import eventually
 from tests.servers import (
@@ -672,7 +675,7 @@ def test_a_topic_that_nobody_can_publish_to_is_no_response_topic() -> None:
     message: Any = paho.MQTTMessage(topic=b"t")
     message.properties = Properties(PacketTypes.PUBLISH)
     message.properties.ResponseTopic = "pose/+/#"
-    from edge.mqtt.session import _received
+    from edge.mqtt.client import received as _received
 
     received = _received(message)
     assert received is not None
@@ -925,3 +928,17 @@ def test_two_of_one_name_are_told_so() -> None:
 )
 def test_a_server_that_speaks_nonsense_is_lost_and_nothing_is_raised(nonsense: bytes) -> None:
     assert met(nonsense).trouble
+
+
+def test_two_of_one_name_are_suspected_also_where_the_broker_does_not_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    with mosquitto() as broker:
+        names = [
+            Session([broker.url], client_id="edge-pose-hall", version="5", credentials=Credentials()) for _ in range(2)
+        ]
+        try:
+            eventually(
+                lambda: [each.service() for each in names] and "perhaps another client is named" in caplog.text, 30
+            )
+        finally:
+            for each in names:
+                each.close(None, 1.0)

@@ -24,10 +24,12 @@ from edge.mqtt import messages
 from edge.mqtt import sink as sink_module
 from edge.mqtt.commands import Answers, CommandDesk
 from edge.mqtt.discovery import device_config
+from edge.mqtt.message import Message, Received
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.retained import RetainedTopics
-from edge.mqtt.session import Credentials, Message, Received, Session
+from edge.mqtt.session import Session
 from edge.mqtt.sink import Knowledge, MqttSink, Standing, Streams
+from edge.mqtt.tls import Credentials
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 from edge.reports import DeviceInfo, Event, EventKind, HealthReport, LinkState, MachineReport

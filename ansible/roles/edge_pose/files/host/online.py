@@ -13,7 +13,9 @@ import time
 
 from edge.config import Config, without_credentials
 from edge.config_layers import SYSTEM_FILE, load
-from edge.mqtt.session import WILL_DELAY_S, Credentials, Received, Session
+from edge.mqtt.message import Received
+from edge.mqtt.session import WILL_DELAY_S, Session
+from edge.mqtt.tls import Credentials
 from edge.mqtt.topics import Topics
 
 # The broker says nothing of a client that has vanished before that.
