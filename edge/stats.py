@@ -150,8 +150,9 @@ class FrameRates:
         """Empty, and the question does not count, when the last one was less than `shortest_s` ago."""
         at_s, estimated = time.monotonic(), self._estimated()
         passed_s = at_s - self._at_s
-        if passed_s < max(self._shortest_s, 1e-3):
+        if passed_s < self._shortest_s:
             return {}
+        passed_s = max(passed_s, 1e-3)
         rates = {name: _since(self._before.get(name, 0), frames) / passed_s for name, frames in estimated.items()}
         self._at_s, self._before = at_s, estimated
         return rates

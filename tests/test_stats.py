@@ -128,7 +128,7 @@ class TestFrameRates:
         stats = Stats(["front", "back"])
         estimate(stats, "front", 1000)
         began_s = time.monotonic()
-        rates = FrameRates(stats)
+        rates = FrameRates(stats, shortest_s=0)
         estimate(stats, "front", 60)
         estimate(stats, "back", 30)
         eventually(lambda: time.monotonic() > began_s + 0.3)
@@ -142,7 +142,7 @@ class TestFrameRates:
 
     def test_two_questions_at_once_do_not_divide_by_nothing(self) -> None:
         stats = Stats(["front"])
-        rates = FrameRates(stats)
+        rates = FrameRates(stats, shortest_s=0)
 
         for _ in range(100):
             estimate(stats, "front", 1)
@@ -150,7 +150,7 @@ class TestFrameRates:
 
     def test_a_camera_that_came_later_has_a_rate_and_one_that_is_gone_has_none(self) -> None:
         stats = Stats(["front"])
-        rates = FrameRates(stats)
+        rates = FrameRates(stats, shortest_s=0)
         stats.count(["back"])
         estimate(stats, "back", 5)
 
@@ -162,7 +162,7 @@ class TestFrameRates:
     def test_a_camera_that_was_gone_and_came_back_has_no_negative_rate(self) -> None:
         stats = Stats(["front"])
         estimate(stats, "front", 1000)
-        rates = FrameRates(stats)
+        rates = FrameRates(stats, shortest_s=0)
         stats.count([])
         stats.count(["front"])
         estimate(stats, "front", 5)

@@ -219,7 +219,7 @@ def test_the_right_ca_and_password_are_let_in(secure: SecureBroker) -> None:
     assert warnings(run) == []
     assert "connected to broker localhost" in run.stderr
     doctor = edge_pose("doctor", *broker_settings(secure))
-    assert f"✓ broker       localhost:{secure.server.port} speaks MQTT 5" in doctor.stdout.splitlines()
+    assert f"✓ broker       mqtts://localhost:{secure.server.port} speaks MQTT 5" in doctor.stdout.splitlines()
     assert doctor.returncode == 0, doctor.stdout
 
 

@@ -35,7 +35,7 @@ def test_the_configuration_as_a_page() -> None:
     assert "| `fps` | number in frames/s, 0.1 to 240 | `30.0` |" in page
     assert '| `landmarks_hz` | number in Hz, 0.01 to 1000 or `"unlimited"` | `30.0` |' in page
     assert "| `source` | text | **needed** |" in page
-    assert "| `url` | list of text |  | Broker: " in page
+    assert "| `url` | text or list of text |  | Broker: " in page
     assert '| `commands` | list of `"ping"`, ' in page
 
 

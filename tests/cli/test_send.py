@@ -155,9 +155,10 @@ def test_an_answer_is_a_few_lines_without_what_would_move_the_cursor() -> None:
     }
     assert [*send.lines("hall", v1.Reply(verb="set", ok=True, t_us=0, result=result))] == [
         "hall: set done",
-        "  exchanged: pose, mqtt",
-        "  pose.max_people = 2",
-        '  pose.model = "\\u001b[2Jlite"',
+        "  changed: pose, mqtt",
+        "  set at run time, in all:",
+        "    pose.max_people = 2",
+        '    pose.model = "\\u001b[2Jlite"',
         "  time: 2023-11-14 22:13:20.000000 UTC",
         "  note: \ufffd]0;mine\ufffd",
     ]

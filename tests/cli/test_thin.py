@@ -102,7 +102,7 @@ def test_what_needs_a_device_says_so_in_a_line(thin: Path, command: str) -> None
     assert (ended.returncode, ended.stdout) == (69, "")
     missing = re.fullmatch(
         r"edge-pose: this command needs the package (\S+), which is not installed: "
-        r"pip install 'edge-pose\[device\]', see requirements/README.md\n",
+        r"install requirements/device.txt as requirements/README.md says\n",
         ended.stderr,
     )
     assert missing, ended.stderr

@@ -41,6 +41,7 @@ def about(
         summary=v1.StreamInfo(content_type=v1.JSON, hz=summary_hz),
         commands=list(v1.REQUESTS) if commands is None else commands,
         settings={},
+        keeps=True,
     )
 
 
