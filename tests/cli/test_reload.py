@@ -79,7 +79,7 @@ def test_cameras_come_and_go_and_recordings_begin(
     assert landmarks(outside)[-1]["seq"] == last, "the other camera is gone"
     assert statuses(outside)[-1] == b"", "and with it what was retained of it"
     assert statuses(outside, "drawn")[-1] == b"online"
-    assert states(outside) == [b"online", b"stopped"], "the connection stayed"
+    eventually(lambda: states(outside) == [b"online", b"stopped"])
     assert "nobody foresaw" not in daemon.log
     assert len(list(tmp_path.glob("*.rrd"))) == 2, "what was recorded before the cameras changed is a file of its own"
 
