@@ -12,14 +12,17 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 from edge.lanes import Lane
+from edge.mqtt import messages
 from edge.mqtt.sink import MqttSink
+from edge.mqtt.wire import v1
 from edge.pacing import Deadline
 from edge.stats import Percentiles, Stats
 from edge.vision.observation import Observation, observe
 from tests.conftest import eventually, frame, pose
-from tests.mqtt.test_sink import sink_to
+from tests.mqtt.test_sink import Bench
 from tests.servers import mosquitto
 
 
@@ -45,10 +48,10 @@ class Timed:
         self.sink.close(timeout_s)
 
 
-def measure(landmarks_format: str, *, seconds: float, people: int, hz: float) -> None:
+def measure(landmarks_format: Literal["json", "cbor"], *, seconds: float, people: int, hz: float) -> None:
     stats = Stats([])
     with mosquitto() as broker:
-        timed = Timed(sink_to(broker.url, stats, landmarks_format=landmarks_format, summary_hz=5.0))
+        timed = Timed(Bench(broker.url, stats=stats, landmarks_format=landmarks_format, summary_hz=5.0).sink)
         lane: Lane[Observation] = Lane("mqtt", timed, stats, capacity=64)
         lane.start()
         eventually(lambda: timed.sink.online)
@@ -63,9 +66,6 @@ def measure(landmarks_format: str, *, seconds: float, people: int, hz: float) ->
         passed_s = time.monotonic() - began_s
         lane.close(Deadline(3.0))
         lane.join()
-    from edge.mqtt import messages
-    from edge.mqtt.wire import v1
-
     encode = messages.landmarks_binary if landmarks_format == "cbor" else messages.landmarks
     size, summary = len(encode(observation)), len(v1.encode(messages.summary(observation)))
     sent = stats.sends()
@@ -87,8 +87,8 @@ def main() -> None:
     parser.add_argument("--hz", type=float, default=30.0)
     options = parser.parse_args()
     sys.setswitchinterval(0.0005)
-    for landmarks_format in ("json", "cbor"):
-        measure(landmarks_format, seconds=options.seconds, people=options.people, hz=options.hz)
+    measure("json", seconds=options.seconds, people=options.people, hz=options.hz)
+    measure("cbor", seconds=options.seconds, people=options.people, hz=options.hz)
 
 
 if __name__ == "__main__":
