@@ -480,8 +480,8 @@ class TestAnotherEstimator:
             eventually(lambda: sink.seqs == [0, 20])
             rig.daemon.stop()
 
-        assert old.seen == [0]
-        assert new.seen == [20, 20]
+        assert new.seen[0] == 20, "to get warm"
+        assert [*old.seen, *new.seen[1:]] == [0, 20]  # whichever of them had the turn by then
         assert rig.stats.drops() == {("camera front", DropCause.NEWER_FRAME): 19}
 
     def test_an_old_one_that_is_stuck_is_not_replaced_and_goes_on_when_it_comes_back(self) -> None:
