@@ -20,7 +20,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What devices and cameras can be called."""
 
 
 def default_device() -> str:
@@ -43,7 +44,7 @@ def masked(value: object) -> object:
 
 
 def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise ValueError("1 to 64 letters, digits, '-' or '_' (it becomes part of MQTT topics and Rerun paths)")
     return value
 
@@ -124,7 +125,7 @@ def _none_if_empty(value: object) -> object:
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterValidator(_path)]
 """A path, or none: a variable of the environment that is empty names no file."""
 
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 Rate = Annotated[float, Field(ge=0.01, le=1000)] | Literal["unlimited"]
 Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
 """What the daemon can be asked for over MQTT."""

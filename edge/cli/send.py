@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import json
 import math
-import re
 import secrets
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from msgspec import UnsetType
 from edge import logs
 from edge.cli.broker_access import MOST_PICTURE_BYTES, BrokerAccess, broker_access, describe
 from edge.cli.options import ConfigFile, Json, Sets, fail, reported_errors
+from edge.config import NAME
 from edge.config_layers import toml_value
 from edge.errors import ExitCode
 from edge.logs import printable
@@ -33,8 +33,6 @@ from edge.pacing import Deadline
 
 _TURN_S = 0.01
 _PICTURES = 4  # of the device's cameras, while the answer is awaited: others may ask for some too
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def send(
@@ -66,7 +64,7 @@ def send(
     such command, 69 no broker or no answer in time, 78 the configuration is wrong.
     """
     try:
-        if not _NAME.fullmatch(device):
+        if not NAME.fullmatch(device):
             raise ValueError(f"DEVICE = {device!r}: expected 1 to 64 letters, digits, '-' or '_'")
         if out is not None and verb != "snapshot":
             raise ValueError(f"{verb} brings no picture for --out")
@@ -240,7 +238,7 @@ class _Exchange:
         """Whether it is the one that the reply speaks of: by its number, or by its size where that does not come."""
         result = {} if isinstance(reply.result, UnsetType) else reply.result
         camera = str(result.get("camera"))
-        if not _NAME.fullmatch(camera) or picture.topic != self._topics.snapshot(camera):
+        if not NAME.fullmatch(camera) or picture.topic != self._topics.snapshot(camera):
             return False
         number = dict(picture.properties).get("seq")
         return number == str(result.get("seq")) if number else len(picture.payload) == result.get("bytes")

@@ -5,7 +5,6 @@ Pure: no I/O and no clock; `now_s` is always an argument, seconds since the Unix
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, UnsetType
 
+from edge.config import NAME
 from edge.mqtt.wire import v1
 
 # Whoever may publish could name any number of them. Far beyond what a broker of cameras serves.
@@ -27,8 +27,6 @@ _Place = tuple[str, str, str]
 _RETAINED = frozenset({"state", "info", "status"})
 
 _T = TypeVar("_T")
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 class Skipped(StrEnum):
@@ -105,7 +103,7 @@ class _Device:
             names |= self.info.cameras.keys()
         else:
             names |= self.cameras.keys() | (self.health.cameras.keys() if self.health else set())
-        return sorted(name for name in names if _NAME.fullmatch(name))[:MOST_CAMERAS]
+        return sorted(name for name in names if NAME.fullmatch(name))[:MOST_CAMERAS]
 
 
 class Fleet:
@@ -166,11 +164,11 @@ class Fleet:
             case [device, ("state" | "info" | "health") as kind]:
                 camera = ""
             case [device, "camera", camera, ("status" | "summary" | "event") as kind]:
-                if not _NAME.fullmatch(camera):
+                if not NAME.fullmatch(camera):
                     return Skipped.FOREIGN
             case _:
                 return Skipped.UNKNOWN
-        return (device, camera, kind) if _NAME.fullmatch(device) else Skipped.FOREIGN
+        return (device, camera, kind) if NAME.fullmatch(device) else Skipped.FOREIGN
 
     def _remove(self, name: str, camera: str, kind: str) -> None:
         device = self._devices.get(name)
