@@ -35,6 +35,7 @@ from edge.vision.frame import Frame
 from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
+    from edge.mqtt.outbox import Outbox
     from edge.mqtt.sink import Standing, Streams
     from edge.rerun_log.link import LinkSink
     from edge.rerun_log.parcel import Parcel
@@ -47,6 +48,8 @@ _PARCEL_BYTES = 16_000_000
 # Eight rows at a time cost Rerun 1.4 ms a row, one at a time 2.2 ms.
 _RERUN_BATCH = 8
 _RERUN_LINGER_S = 0.1
+# On top of the daemon's deadline: what the last acknowledgements remove, and a disk that is slow.
+_OUTBOX_CLOSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ class App:
         self._inbox = inbox
         self._state_dir = state_dir
         self._versions = versions()
-        self._events = EventLog(self.session)
+        self.events = EventLog(self.session)
+        self.outbox: Outbox | None = None
         self._standing: Standing | None = None
         self._link: LinkSink | None = None
         self._groups = _group_parts(config, model)
@@ -100,6 +104,14 @@ class App:
     @property
     def uptime_s(self) -> float:
         return time.monotonic() - self._started_s
+
+    def stop(self) -> None:
+        """End everything. Raises a camera's failure, if there is one; others' are logged."""
+        try:
+            self.daemon.stop()
+        finally:
+            if self.outbox is not None:
+                self.outbox.close(_OUTBOX_CLOSE_S)
 
     def reload(
         self, config: Config, model: Model, settings: Settings | None = None, step: Callable[[], None] = lambda: None
@@ -229,7 +241,7 @@ class App:
             stats=self.stats.cameras[name],
             drops=self.stats,
             on_end=self.daemon.camera_ended,
-            on_event=self._events.happened,
+            on_event=self.events.happened,
             paused=camera.paused,
         )
 
@@ -250,8 +262,10 @@ class App:
         mqtt, device = self.config.mqtt, self.config.device
         if self._standing is None:
             knowledge = Knowledge(self._info(self._model), _streams(mqtt))
-            self._standing = Standing(knowledge, Outbox(), Answers(), RetainedTopics(self._state_dir))
-            self._events.listen(self._standing.outbox.put)
+            self.outbox = outbox = Outbox(self._state_dir, self.events.happened)
+            self._standing = Standing(knowledge, outbox, Answers(), RetainedTopics(self._state_dir))
+            self.events.listen(outbox.put)
+            outbox.start()
         self._tell()
         standing = self._standing
         topics = Topics(mqtt.prefix, device)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from edge.reports import Event, EventKind
+from edge.reports import Event, Happening
 
 
 class EventLog:
@@ -22,9 +22,11 @@ class EventLog:
         """From now on `listener` gets every event, in the order of their numbers; before there was nobody to tell."""
         self._listener = listener
 
-    def happened(self, kind: EventKind, camera: str, reason: str, away_s: float) -> None:
+    def happened(self, camera: str, what: Happening) -> str:
+        """The event's id, by which a later one can say that it ends this one."""
         with self._lock:
             self._number += 1
-            event = Event(f"{self._session}-{self._number}", kind, camera, time.time_ns(), reason, away_s)
+            event = Event(f"{self._session}-{self._number}", camera, time.time_ns(), what)
             if self._listener is not None:
                 self._listener(event)
+        return event.event_id

@@ -18,12 +18,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from edge import reports
 from edge.errors import CameraLost, EdgePoseError, UnforeseenError
 from edge.interfaces import EndOfStream, FrameSource, PoseEstimator
 from edge.lanes import IDLE_S, Outlets, Slot, SlotOverflow
 from edge.logs import FaultLog, of_camera
 from edge.pacing import Backoff, Deadline
-from edge.reports import EventKind
+from edge.reports import Happening
 from edge.stats import CameraStats, CameraStatus, DropCause, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import observe
@@ -39,8 +40,8 @@ SILENT_AFTER_S = 3.0
 _TO_OPEN = 9.0
 """Times as patient while a source is opened: a look-up of its name can take a minute, and nothing can cut it short."""
 
-EventReport = Callable[[EventKind, str, str, float], None]
-"""Takes what has happened, the camera, the reason (or ""), and for how long it was away in seconds."""
+EventReport = Callable[[str, Happening], str]
+"""Takes the camera and what has happened; gives the event's id."""
 
 
 class Pulse:
@@ -182,7 +183,7 @@ class CameraPipeline:
         self._inferred = threading.Event()
         self._end: str | None = None  # why there will be no more frames
         self._offset: int | None = None  # from the source's own numbers
-        self._lost_s: float | None = None
+        self._lost: tuple[float, str] | None = None  # since when, and the event that says so
         self._pulse = Pulse()
         self._capture = threading.Thread(target=self._run_capture, name=f"capture-{name}", daemon=True)
         self._inference = Inference(self, estimator)
@@ -311,6 +312,7 @@ class CameraPipeline:
             self._inferred.wait()
             if self._end is not None:
                 self._become(CameraStatus.DISABLED, self._end)
+            self._no_longer_missed("the camera is stopped")
 
     def _lose(self, frames: int) -> None:
         """Count frames that will not be estimated."""
@@ -330,16 +332,23 @@ class CameraPipeline:
         """The camera's status from now on, and what follows from the change."""
         before, self._stats.status = self._stats.status, status
         match status:
-            case CameraStatus.ONLINE if self._lost_s is not None:
-                self._on_event(EventKind.CAMERA_BACK, self.name, "", time.monotonic() - self._lost_s)
-                self._lost_s = None
-            case CameraStatus.RECONNECTING | CameraStatus.STALLED if self._lost_s is None:
-                self._lost_s = time.monotonic()
-                self._on_event(EventKind.CAMERA_LOST, self.name, reason, 0.0)
+            case CameraStatus.ONLINE if self._lost is not None:
+                lost_s, event_id = self._lost
+                self._on_event(self.name, reports.CameraBack(time.monotonic() - lost_s, of=event_id))
+                self._lost = None
+            case CameraStatus.RECONNECTING | CameraStatus.STALLED if self._lost is None:
+                lost_s = time.monotonic()
+                self._lost = lost_s, self._on_event(self.name, reports.CameraLost(reason))
             case CameraStatus.PAUSED:
-                self._lost_s = None  # nobody misses it
+                self._no_longer_missed("the camera is paused")
             case CameraStatus.DISABLED if before is not status:
-                self._on_event(EventKind.CAMERA_ENDED, self.name, reason, 0.0)
+                self._on_event(self.name, reports.CameraEnded(reason, of="" if self._lost is None else self._lost[1]))
+                self._lost = None
+
+    def _no_longer_missed(self, why: str) -> None:
+        if self._lost is not None:
+            self._on_event(self.name, reports.Interrupted(self._lost[1], why))
+            self._lost = None
 
     def _goes_on(self) -> bool:
         return not self._stopping.is_set() and self.failure is None

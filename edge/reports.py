@@ -76,24 +76,64 @@ class HealthReport:
     machine: MachineReport
 
 
-class EventKind(StrEnum):
-    """What can happen to a camera."""
+@dataclass(frozen=True, slots=True)
+class CameraLost:
+    """It gives no frames any more; the daemon goes on trying. CameraBack, CameraEnded or Interrupted ends it."""
 
-    CAMERA_LOST = "camera_lost"
-    CAMERA_BACK = "camera_back"
-    CAMERA_ENDED = "camera_ended"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraBack:
+    """It gives frames again, after away_s without any. of: the id of the loss that this ends."""
+
+    away_s: float
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraEnded:
+    """No frames will come. of: the id of the loss that this ends, if it was lost."""
+
+    reason: str
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """What began with the event `of` is watched no longer, so that its end will not be told."""
+
+    of: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """So many events of a camera were given up before the broker had them; they happened between these times."""
+
+    count: int
+    since_ns: int
+    until_ns: int
+
+
+Happening = CameraLost | CameraBack | CameraEnded | Interrupted | EventsLost
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened.
-
-    event_id: `<session>-<n>`, n from 1. reason: of a loss or an end. away_s: of a return.
-    """
+    """Something that happened. event_id: `<session>-<n>`, n from 1. at_ns: since the Unix epoch."""
 
     event_id: str
-    kind: EventKind
     camera: str
     at_ns: int
-    reason: str = ""
-    away_s: float = 0.0
+    what: Happening
+
+    @property
+    def begins(self) -> bool:
+        """Whether another event is to say how it ended."""
+        return isinstance(self.what, CameraLost)
+
+    @property
+    def ends(self) -> str:
+        """The id of the event that began what this one ends, or nothing."""
+        return "" if isinstance(self.what, CameraLost | EventsLost) else self.what.of

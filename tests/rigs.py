@@ -15,7 +15,7 @@ from edge.interfaces import EndOfStream
 from edge.lanes import Lane, LaneGroup
 from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline
-from edge.reports import Event, EventKind
+from edge.reports import Event, Happening
 from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -229,9 +229,10 @@ class Rig:
     def status(self, camera: str = "front") -> CameraStatus:
         return self.stats.cameras[camera].status
 
-    def happened(self, camera: str = "front") -> list[tuple[EventKind, str]]:
+    def happened(self, camera: str = "front") -> list[tuple[type[Happening], str]]:
         """What has happened to the camera, with its reasons."""
-        return [(event.kind, event.reason) for event in self.events if event.camera == camera]
+        told = [event.what for event in self.events if event.camera == camera]
+        return [(type(what), getattr(what, "reason", "")) for what in told]
 
     def captured(self, camera: str = "front") -> int:
         return self.stats.cameras[camera].counts().captured

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge import reports
 from edge.control import Stop
 from edge.daemon import EndRequested
 from edge.errors import (
@@ -26,7 +27,6 @@ from edge.interfaces import EndOfStream
 from edge.lanes import IDLE_S
 from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline, Inference
-from edge.reports import EventKind
 from edge.stats import CameraStatus, DropCause
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -365,7 +365,7 @@ class TestAnotherEstimator:
         assert sink.seqs == video.seqs == list(range(count))
         assert (rig.captured(), rig.estimated(), rig.stats.drops()) == (count, count, {})
         assert [watcher.freed for watcher in watchers] == [True] * len(watchers)
-        assert rig.happened() == [(EventKind.CAMERA_ENDED, "its frames are over")]
+        assert rig.happened() == [(reports.CameraEnded, "its frames are over")]
 
     @given(swaps=st.lists(st.integers(0, 60), max_size=3).map(sorted))
     @settings(deadline=None, max_examples=20)
@@ -535,7 +535,7 @@ class TestAnotherEstimator:
             rig.daemon.stop()
 
         assert new.seen == []
-        assert rig.happened("film") == [(EventKind.CAMERA_ENDED, "its frames are over")]
+        assert rig.happened("film") == [(reports.CameraEnded, "its frames are over")]
 
     def test_a_camera_that_is_away_or_paused_goes_on_with_the_new_one(self) -> None:
         with gate() as unplugged:
@@ -657,7 +657,7 @@ class TestPause:
 
         assert (film.opened, film.closed) == (2, 2)
         assert sink.seqs == list(range(6))
-        assert rig.happened() == [(EventKind.CAMERA_ENDED, "its frames are over")], "a pause is no loss"
+        assert rig.happened() == [(reports.CameraEnded, "its frames are over")], "a pause is no loss"
 
     def test_it_can_begin_paused(self) -> None:
         film = Film(*frames(3))
@@ -717,8 +717,10 @@ class TestPause:
         eventually(lambda: away.opened > tried)
         rig.daemon.stop()
 
-        # A pause is the end of an outage: nobody misses it. After it there is a new one.
-        assert [kind for kind, _ in rig.happened()] == [EventKind.CAMERA_LOST] * 2
+        # A pause is the end of an outage: nobody misses it. After it there is a new one. And so is the end of all.
+        lost, over = (reports.CameraLost, "unplugged"), reports.Interrupted
+        assert rig.happened() == [lost, (over, "the camera is paused"), lost, (over, "the camera is stopped")]
+        assert [event.ends for event in rig.events] == ["", "session-1", "", "session-3"]
 
     def test_a_source_that_gives_nothing_is_let_go_of_within_the_time_of_one_read(self) -> None:
         class Patient(Film):
@@ -871,11 +873,12 @@ class TestStatus:
             eventually(lambda: rig.status() is CameraStatus.ONLINE)
             rig.daemon.stop()
 
-        assert rig.happened() == [(EventKind.CAMERA_LOST, "the stream has ended"), (EventKind.CAMERA_BACK, "")]
+        assert rig.happened() == [(reports.CameraLost, "the stream has ended"), (reports.CameraBack, "")]
         lost, back = rig.events
-        assert lost.away_s == 0.0
-        assert took_s - 0.1 <= back.away_s <= took_s + 0.5
-        assert (back.at_ns - lost.at_ns) / 1e9 == pytest.approx(back.away_s, abs=0.1)
+        assert isinstance(back.what, reports.CameraBack)
+        assert back.ends == lost.event_id
+        assert took_s - 0.1 <= back.what.away_s <= took_s + 0.5
+        assert (back.at_ns - lost.at_ns) / 1e9 == pytest.approx(back.what.away_s, abs=0.1)
 
     def test_every_outage_is_an_event_of_its_own(self) -> None:
         film = Film(*frames(1), CameraLost("once"), *frames(1, first=1), CameraLost("twice"), *frames(1, first=2))
@@ -883,11 +886,11 @@ class TestStatus:
 
         assert rig.run() == "every camera has ended"
         assert rig.happened() == [
-            (EventKind.CAMERA_LOST, "once"),
-            (EventKind.CAMERA_BACK, ""),
-            (EventKind.CAMERA_LOST, "twice"),
-            (EventKind.CAMERA_BACK, ""),
-            (EventKind.CAMERA_ENDED, "its frames are over"),
+            (reports.CameraLost, "once"),
+            (reports.CameraBack, ""),
+            (reports.CameraLost, "twice"),
+            (reports.CameraBack, ""),
+            (reports.CameraEnded, "its frames are over"),
         ]
         assert [event.event_id for event in rig.events] == [f"session-{number}" for number in range(1, 6)]
 
@@ -898,7 +901,10 @@ class TestStatus:
         eventually(lambda: film.opened >= 2)
         rig.daemon.stop()
 
-        assert rig.happened() == [(EventKind.CAMERA_LOST, "no such host")]
+        assert rig.happened() == [
+            (reports.CameraLost, "no such host"),
+            (reports.Interrupted, "the camera is stopped"),
+        ]
         assert rig.status() is CameraStatus.RECONNECTING
 
     def test_a_source_that_is_open_and_silent_is_stalled_and_its_next_frame_ends_that(
@@ -914,10 +920,10 @@ class TestStatus:
             assert film.closed == 0, "it may only be looking at nothing"
             quiet.set()
             eventually(lambda: rig.captured() == 4)
-            eventually(lambda: EventKind.CAMERA_BACK in [kind for kind, _ in rig.happened()])
+            eventually(lambda: reports.CameraBack in [kind for kind, _ in rig.happened()])
             rig.daemon.stop()
 
-        assert rig.happened()[:2] == [(EventKind.CAMERA_LOST, "no frame for 0 s"), (EventKind.CAMERA_BACK, "")]
+        assert rig.happened()[:2] == [(reports.CameraLost, "no frame for 0 s"), (reports.CameraBack, "")]
 
     def test_a_source_that_is_silent_from_the_start_keeps_nobody_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
@@ -940,7 +946,7 @@ class TestStatus:
             rig.daemon.stop()
 
         kinds = [kind for kind, _ in rig.happened()]
-        assert kinds == [EventKind.CAMERA_LOST, EventKind.CAMERA_BACK, EventKind.CAMERA_ENDED]
+        assert kinds == [reports.CameraLost, reports.CameraBack, reports.CameraEnded]
 
     def test_a_slow_camera_is_not_silent_before_five_of_its_intervals(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.01)
@@ -959,7 +965,7 @@ class TestStatus:
             rig = Rig({"front": (film, Watcher())})
             assert rig.run() == "every camera has ended"
 
-        lost = [kind for kind, _ in rig.happened()].count(EventKind.CAMERA_LOST)
+        lost = [kind for kind, _ in rig.happened()].count(reports.CameraLost)
         assert lost <= 1, "before the second frame nobody knows its interval"
 
     def test_a_silent_source_is_not_alarming_to_the_watchdog(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -991,7 +997,7 @@ class TestStatus:
                 stopping = threads.submit(rig.daemon.stop)
                 assert str(stopping.exception(PATIENCE_S) or "its frames are over") == reason
 
-        assert rig.happened() == [(EventKind.CAMERA_ENDED, reason)]
+        assert rig.happened() == [(reports.CameraEnded, reason)]
         assert rig.happened("other") == []
 
     def test_the_newest_frame_is_the_one_that_was_captured_last_with_the_number_that_it_is_published_under(
@@ -1186,8 +1192,8 @@ class TestRacesOfAnExchange:
                 rig.exchange("front", Film(opening=[CameraUnusable("no such device")]))
             rig.daemon.stop()
         assert rig.happened() == [
-            (EventKind.CAMERA_ENDED, "its frames are over"),
-            (EventKind.CAMERA_ENDED, "no such device"),
+            (reports.CameraEnded, "its frames are over"),
+            (reports.CameraEnded, "no such device"),
         ]
 
     def test_a_camera_that_was_left_behind_does_not_publish_after_the_one_that_took_over(self) -> None:
@@ -1215,7 +1221,7 @@ class TestRacesOfAnExchange:
             assert rig.ended() == "camera front failed"
             with pytest.raises(EstimatorError):
                 rig.daemon.stop()
-        assert rig.happened() == [(EventKind.CAMERA_ENDED, "broken")]
+        assert rig.happened() == [(reports.CameraEnded, "broken")]
 
 
 class TestRacesOfAnEnd:
@@ -1252,7 +1258,7 @@ class TestRacesOfAnEnd:
             with pytest.raises(EstimatorError):
                 rig.daemon.stop()
 
-        assert rig.happened() == [(EventKind.CAMERA_ENDED, "broken")]
+        assert rig.happened() == [(reports.CameraEnded, "broken")]
         assert rig.every_frame_is_accounted_for()
 
 
@@ -1271,7 +1277,7 @@ class TestSilence:
             rig.daemon.stop()
 
         kinds = [kind for kind, _ in rig.happened()]
-        assert kinds == [EventKind.CAMERA_LOST, EventKind.CAMERA_BACK, EventKind.CAMERA_LOST]
+        assert kinds == [reports.CameraLost, reports.CameraBack, reports.CameraLost, reports.Interrupted]
 
     def test_the_time_to_open_is_not_taken_for_the_cameras_interval(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 1.5)

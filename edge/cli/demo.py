@@ -101,7 +101,7 @@ def demo(
         began_s = time.monotonic()
         app.daemon.start()
         _watch(app, mailbox, Deadline(seconds) if seconds else None, console)
-        app.daemon.stop()
+        app.stop()
         mailbox.wait_for("state", "stopped", timeout_s=2.0)
     succeeded = _conclude(app, mailbox, began_s, console)
     leave(ExitCode.OK if succeeded else ExitCode.FAILED)

@@ -79,7 +79,7 @@ def run(
             code = ExitCode.RESTART if stop.again else ExitCode.OK
         finally:
             try:
-                app.daemon.stop()
+                app.stop()
             finally:
                 for line in summary(app.stats, seconds=None):
                     log.info("%s", line)

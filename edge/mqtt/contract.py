@@ -565,12 +565,35 @@ _EVENTS = (
     (
         v1.CameraBack,
         "And plugged in again",
-        v1.CameraBack(id=f"{_SESSION}-2", t_us=_T_US + 73_250_000, camera="front", away_s=12.25),
+        v1.CameraBack(id=f"{_SESSION}-2", t_us=_T_US + 73_250_000, camera="front", away_s=12.25, of=f"{_SESSION}-1"),
     ),
     (
         v1.CameraEnded,
         "A file was played to its end",
         v1.CameraEnded(id=f"{_SESSION}-3", t_us=_T_US + 120_000_000, camera="door", reason="end of file"),
+    ),
+    (
+        v1.Interrupted,
+        "The daemon crashed while a camera was away, and started again",
+        v1.Interrupted(
+            id=f"{_SESSION}-4",
+            t_us=_T_US + 121_000_000,
+            camera="front",
+            reason="the daemon had ended without a word",
+            of="20261123T080000Z-0badcafe-17",
+        ),
+    ),
+    (
+        v1.EventsLost,
+        "The broker was away for weeks",
+        v1.EventsLost(
+            id=f"{_SESSION}-5",
+            t_us=_T_US + 122_000_000,
+            camera="front",
+            count=16,
+            since_us=_T_US - 2_000_000_000,
+            until_us=_T_US - 1_000_000_000,
+        ),
     ),
 )
 _SAMPLES: Mapping[str, Sequence[_Sample]] = {
@@ -622,7 +645,7 @@ _SAMPLES: Mapping[str, Sequence[_Sample]] = {
                 },
                 drops={"front": {"newer_frame": 4}, "mqtt landmarks": {"disconnected": 31}},
                 sent={"mqtt landmarks": 5366, "mqtt summary": 360},
-                outbox=v1.OutboxHealth(waiting=0, lost=0),
+                outbox=v1.OutboxHealth(waiting=0, lost=0, durable=True),
                 rerun=v1.LinkState.LIVE,
                 cpu_percent=87.5,
                 memory_mb=402.1,

@@ -10,7 +10,16 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from edge.mqtt.wire import v1
-from edge.reports import DeviceInfo, Event, EventKind, HealthReport
+from edge.reports import (
+    CameraBack,
+    CameraEnded,
+    CameraLost,
+    DeviceInfo,
+    Event,
+    EventsLost,
+    HealthReport,
+    Interrupted,
+)
 from edge.stats import CameraCounts, CameraStatus, Percentiles
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import Observation, Person
@@ -76,8 +85,7 @@ def summary(observation: Observation) -> v1.Summary:
     )
 
 
-def health(report: HealthReport, *, events_waiting: int, events_lost: int) -> v1.Health:
-    """events_waiting, events_lost: what the outbox says."""
+def health(report: HealthReport, *, outbox: v1.OutboxHealth) -> v1.Health:
     drops: dict[str, dict[str, int]] = {}
     for (place, cause), items in report.drops.items():
         drops.setdefault(place, {})[cause] = items
@@ -89,7 +97,7 @@ def health(report: HealthReport, *, events_waiting: int, events_lost: int) -> v1
         cameras={name: _health_of(counts, report.fps.get(name)) for name, counts in report.cameras.items()},
         drops=drops,
         sent=dict(report.sent),
-        outbox=v1.OutboxHealth(waiting=events_waiting, lost=events_lost),
+        outbox=outbox,
         rerun=v1.LinkState(report.rerun),
         cpu_percent=round(machine.cpu_percent, 1),
         memory_mb=round(machine.memory_mb, 1),
@@ -117,13 +125,18 @@ def _health_of(counts: CameraCounts, fps: float | None) -> v1.CameraHealth:
 
 def event(happened: Event) -> v1.Event:
     number, t_us, camera = happened.event_id, happened.at_ns // 1000, happened.camera
-    match happened.kind:
-        case EventKind.CAMERA_LOST:
-            return v1.CameraLost(id=number, t_us=t_us, camera=camera, reason=happened.reason)
-        case EventKind.CAMERA_BACK:
-            return v1.CameraBack(id=number, t_us=t_us, camera=camera, away_s=round(happened.away_s, 3))
-        case EventKind.CAMERA_ENDED:
-            return v1.CameraEnded(id=number, t_us=t_us, camera=camera, reason=happened.reason)
+    match happened.what:
+        case CameraLost(reason):
+            return v1.CameraLost(id=number, t_us=t_us, camera=camera, reason=reason)
+        case CameraBack(away_s, of):
+            return v1.CameraBack(id=number, t_us=t_us, camera=camera, away_s=round(away_s, 3), of=of)
+        case CameraEnded(reason, of):
+            return v1.CameraEnded(id=number, t_us=t_us, camera=camera, reason=reason, of=of or UNSET)
+        case Interrupted(of, reason):
+            return v1.Interrupted(id=number, t_us=t_us, camera=camera, reason=reason, of=of)
+        case EventsLost(count, since_ns, until_ns):
+            since_us, until_us = since_ns // 1000, until_ns // 1000
+            return v1.EventsLost(id=number, t_us=t_us, camera=camera, count=count, since_us=since_us, until_us=until_us)
 
 
 def _landmarks_of(person: Person) -> v1.PersonLandmarks:

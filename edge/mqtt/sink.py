@@ -29,6 +29,7 @@ from edge.vision.observation import Observation
 HEALTH_EVERY_S = 10.0
 
 _MOST_EVENTS_IN_FLIGHT = 16
+_SETTLE_S = 0.5
 
 # What Home Assistant says when it has started: by then it has forgotten who was there.
 _BIRTH_TOPIC = "homeassistant/status"
@@ -110,7 +111,6 @@ class MqttSink:
         self._told: DeviceInfo | None = None
         self._next_health_s = 0.0
         self._in_flight: set[str] = set()
-        self._refused: set[str] = set()  # by the broker: they wait for the next connection, and hold up no others
         self._replies: list[Message] = []
         self._ignored = 0
         self._session = session(self._state(v1.DeviceState.OFFLINE), self._connected, self._received)
@@ -142,6 +142,7 @@ class MqttSink:
     def close(self, timeout_s: float) -> None:
         deadline = Deadline(timeout_s)
         if self._session.online:
+            self._outbox.settle(min(timeout_s / 4, _SETTLE_S))
             self._keep_up()
         self._session.close(self._state(v1.DeviceState.STOPPED), deadline.left_s())
 
@@ -167,7 +168,7 @@ class MqttSink:
         self._published.clear()
         self._told = None
         self._in_flight.clear()
-        self._refused.clear()
+        self._outbox.rewind()
         self._next_health_s = 0.0
         self._session.subscribe(self._topics.state, qos=1)
         if self._verbs:
@@ -201,8 +202,12 @@ class MqttSink:
         self._send_replies()
         if time.monotonic() >= self._next_health_s:
             self._next_health_s = time.monotonic() + HEALTH_EVERY_S
-            report = messages.health(self._health(), events_waiting=len(self._outbox), events_lost=self._outbox.lost)
+            report = messages.health(self._health(), outbox=self._outbox_health())
             self._stream("health", self._topics.health, v1.encode(report), v1.JSON)
+
+    def _outbox_health(self) -> v1.OutboxHealth:
+        outbox = self._outbox
+        return v1.OutboxHealth(waiting=len(outbox), lost=outbox.lost, durable=outbox.durable)
 
     def _retain_all(self, info: DeviceInfo, streams: Streams, statuses: dict[str, CameraStatus]) -> None:
         if info is not self._told:
@@ -252,25 +257,24 @@ class MqttSink:
 
     def _send_events(self) -> None:
         for event in self._outbox.waiting() if len(self._outbox) else ():
-            if event.event_id in self._in_flight or event.event_id in self._refused:
+            if event.event_id in self._in_flight:
                 continue
             if len(self._in_flight) >= _MOST_EVENTS_IN_FLIGHT:
                 return
-            content = v1.encode(messages.event(event))
-            message = Message(self._topics.event(event.camera), content, qos=1, content_type=v1.JSON)
+            message = Message(self._topics.event(event.camera), event.content, qos=1, content_type=v1.JSON)
             has_it = functools.partial(self._has_event, event.event_id)
             refused = functools.partial(self._has_refused, event.event_id)
             if self._session.publish(message, has_it, refused) is not Delivery.TAKEN:
                 return
             self._in_flight.add(event.event_id)
 
-    def _has_refused(self, number: str) -> None:
-        self._in_flight.discard(number)
-        self._refused = {event.event_id for event in self._outbox.waiting()} & {*self._refused, number}
+    def _has_refused(self, event_id: str) -> None:
+        self._in_flight.discard(event_id)
+        self._outbox.set_aside(event_id)
 
-    def _has_event(self, number: str) -> None:
-        self._in_flight.discard(number)
-        self._outbox.remove(number)
+    def _has_event(self, event_id: str) -> None:
+        self._in_flight.discard(event_id)
+        self._outbox.remove(event_id)
         self._stats.sent("mqtt event")
 
     def _send_replies(self) -> None:

@@ -58,7 +58,7 @@ def health(session: str = "run-1", *cameras: str, people: int = 1, **fields: Any
             cameras=dict.fromkeys(cameras or ("front",), figures),
             drops={},
             sent={},
-            outbox=v1.OutboxHealth(waiting=0, lost=0),
+            outbox=v1.OutboxHealth(waiting=0, lost=0, durable=True),
             rerun=v1.LinkState.LIVE,
             cpu_percent=80,
             memory_mb=300,

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from edge.mqtt import messages
 from edge.mqtt.wire import v1
-from edge.reports import DeviceInfo, Event, EventKind
+from edge.reports import CameraBack, CameraEnded, CameraLost, DeviceInfo, Event, EventsLost, Happening, Interrupted
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import observe
 from edge.vision.pose import Pose
@@ -196,19 +196,14 @@ def test_info_says_what_the_device_is_and_how_to_read_its_landmarks() -> None:
 @pytest.mark.parametrize(
     ("happened", "expected"),
     [
-        (
-            Event("s-1", EventKind.CAMERA_LOST, "front", 1_999, reason="no frame for 5 s"),
-            {"type": "camera_lost", "id": "s-1", "reason": "no frame for 5 s"},
-        ),
-        (
-            Event("s-2", EventKind.CAMERA_BACK, "front", 1_999, away_s=1.23456),
-            {"type": "camera_back", "id": "s-2", "away_s": 1.235},
-        ),
-        (
-            Event("s-3", EventKind.CAMERA_ENDED, "front", 1_999, reason="end of file"),
-            {"type": "camera_ended", "id": "s-3", "reason": "end of file"},
-        ),
+        (CameraLost("no frame for 5 s"), {"type": "camera_lost", "reason": "no frame for 5 s"}),
+        (CameraBack(1.23456, of="s-1"), {"type": "camera_back", "away_s": 1.235, "of": "s-1"}),
+        (CameraEnded("end of file"), {"type": "camera_ended", "reason": "end of file"}),
+        (CameraEnded("no such host", of="s-1"), {"type": "camera_ended", "reason": "no such host", "of": "s-1"}),
+        (Interrupted("r-7", "paused"), {"type": "interrupted", "of": "r-7", "reason": "paused"}),
+        (EventsLost(3, 1_000, 2_999), {"type": "events_lost", "count": 3, "since_us": 1, "until_us": 2}),
     ],
 )
-def test_an_event_says_what_happened_and_no_more(happened: Event, expected: dict[str, Any]) -> None:
-    assert read(v1.encode(messages.event(happened))) == {"v": 1, "t_us": 1, "camera": "front", **expected}
+def test_an_event_says_what_happened_and_no_more(happened: Happening, expected: dict[str, Any]) -> None:
+    told = read(v1.encode(messages.event(Event("s-9", "front", 1_999, happened))))
+    assert told == {"v": 1, "id": "s-9", "t_us": 1, "camera": "front", **expected}

@@ -178,7 +178,10 @@ class OutboxHealth(Struct, frozen=True, kw_only=True):
     """The events that are kept until the broker has them."""
 
     waiting: Annotated[Count, Meta(description="not acknowledged by the broker yet")]
-    lost: Annotated[Count, Meta(description="given up since the start")]
+    lost: Annotated[Count, Meta(description="given up since the start; events_lost tells of which camera")]
+    durable: Annotated[
+        bool | UnsetType, Meta(description="whether those that wait would survive a crash or a power cut now")
+    ] = UNSET
 
 
 class Health(Message, frozen=True, kw_only=True):
@@ -263,6 +266,9 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
     camera: Annotated[str, Meta(description="the camera's name, as in the topic")]
 
 
+EndedId = Annotated[str, Meta(description="the id of the event whose end this is")]
+
+
 class CameraLost(_Event, frozen=True, kw_only=True, tag="camera_lost"):
     """It gives no frames any more; the daemon goes on trying."""
 
@@ -273,15 +279,32 @@ class CameraBack(_Event, frozen=True, kw_only=True, tag="camera_back"):
     """It gives frames again."""
 
     away_s: Annotated[float, Meta(ge=0, description="for so long there were none")]
+    of: EndedId | UnsetType = UNSET
 
 
 class CameraEnded(_Event, frozen=True, kw_only=True, tag="camera_ended"):
     """Its file is over, or it can't be used as configured: no frames will come."""
 
     reason: Reason
+    of: EndedId | UnsetType = UNSET
 
 
-Event = CameraLost | CameraBack | CameraEnded
+class Interrupted(_Event, frozen=True, kw_only=True, tag="interrupted"):
+    """What another event began is watched no longer, as after a crash or a pause: how it ends will not be told."""
+
+    reason: Reason
+    of: EndedId
+
+
+class EventsLost(_Event, frozen=True, kw_only=True, tag="events_lost"):
+    """Events of this camera were given up, the oldest first: they found no room to wait in for the broker."""
+
+    count: Annotated[int, Meta(ge=1, description="of events")]
+    since_us: Annotated[Micros, Meta(description="when the first of them happened")]
+    until_us: Annotated[Micros, Meta(description="when the last of them happened")]
+
+
+Event = CameraLost | CameraBack | CameraEnded | Interrupted | EventsLost
 """P/camera/<name>/event."""
 
 
