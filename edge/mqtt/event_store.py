@@ -275,6 +275,7 @@ def _create(path: Path, size_bytes: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{FILE_NAME}.new")
     scratch.unlink(missing_ok=True)
+    scratch.touch(mode=0o600)  # who was seen where is nobody else's to read; SQLite gives its log the same mode
     try:
         with contextlib.closing(_connect(scratch)) as db:
             db.executescript(f"PRAGMA page_size={_PAGE_BYTES}; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
@@ -300,7 +301,8 @@ def _reserve_log(path: Path) -> None:
     if reserve.exists() and not log.exists():
         _put_back(reserve, log)
     reserve.unlink(missing_ok=True)
-    with log.open("ab") as file, contextlib.suppress(OSError):
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(handle, "ab") as file, contextlib.suppress(OSError):
         if file.tell() < _LOG_BYTES:
             file.write(bytes(_LOG_BYTES - file.tell()))
             file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import paho.mqtt.client as paho
 from edge.config import MqttConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.secret_files import password
+
+# X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED: of OpenSSL's x509_vfy.h.
+_BY_THE_CLOCK = (9, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,9 @@ class Credentials:
 def why_not_connected(error: Exception) -> str:
     match error:
         case ssl.SSLCertVerificationError(verify_message=str(reason)):
+            if error.verify_code in _BY_THE_CLOCK:
+                now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+                return f"its certificate is refused ({reason}): by the clock of this device it is {now} UTC; see clock"
             return f"its certificate is refused ({reason.rstrip('.')}); see mqtt.ca_file and the name in mqtt.url"
         case ssl.SSLError() if "alert" not in (reason := _tls_reason(error)):
             return f"no TLS with what is there ({reason}); see mqtt.url, mqtt:// and ws:// are without TLS"

@@ -80,6 +80,7 @@ def test_the_log_that_is_put_back_after_the_end_is_no_news(tmp_path: Path) -> No
             assert [kept.event_id for kept in store.after(0, 100)] == [f"s-{n}" for n in range(number)]
             store.add([entry(number)], {})
     assert sorted(sizes(tmp_path)) == [FILE_NAME, f"{FILE_NAME}-wal"]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_a_crash_while_it_closes_loses_nothing(tmp_path: Path) -> None:
