@@ -10,6 +10,7 @@ SQLite could not even delete. The file never grows: the oldest events go instead
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -273,6 +274,10 @@ def _connect(path: Path | None) -> sqlite3.Connection:
 def _create(path: Path, size_bytes: int) -> None:
     """Made under another name, so that it is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    disk = os.statvfs(path.parent)
+    if disk.f_bavail * disk.f_frsize < size_bytes + 2 * _LOG_BYTES:
+        # Not to fill it up to the last byte with each attempt.
+        raise OSError(errno.ENOSPC, f"less than {(size_bytes + 2 * _LOG_BYTES) / 1e6:.0f} MB are free")
     scratch = path.with_name(f"{FILE_NAME}.new")
     scratch.unlink(missing_ok=True)
     scratch.touch(mode=0o600)  # who was seen where is nobody else's to read; SQLite gives its log the same mode

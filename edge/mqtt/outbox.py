@@ -107,12 +107,13 @@ class Outbox:
         """Those that the broker does not have."""
         with self._changed:
             unwritten = len(self._new) + len(self._writing) - len(self._sent_early)
-            return self._stored - len(self._removed) - len(self._removing) + unwritten
+            # What went by itself may be among the removed until they are looked for.
+            return max(0, self._stored - len(self._removed) - len(self._removing)) + unwritten
 
     @property
     def durable(self) -> bool:
         """Whether those that can be sent would survive a crash and a power cut."""
-        return self._directory is not None and not self._degraded
+        return self._directory is not None and self._store is not None and not self._degraded
 
     def waiting(self) -> list[Waiting]:
         """The oldest of those that can be sent, in their order."""
@@ -164,12 +165,14 @@ class Outbox:
             self._changed.notify_all()
         self._thread.join(timeout_s)
         with self._changed:
-            left = len(self._new) + len(self._writing) - len(self._sent_early)
-        if left:
-            log.error("events that could not be written before the end are lost: %d", left)
+            unwritten = len(self._new) + len(self._writing) - len(self._sent_early)
+        if self._directory is None and len(self):
+            log.warning("events that the broker did not take are lost: %d; state_dir would keep them", len(self))
+        elif unwritten:
+            log.error("events that could not be written before the end are lost: %d", unwritten)
 
     def _is_settled(self) -> bool:
-        return self._store is not None and not (self._new or self._writing)
+        return self._store is not None and not (self._degraded or self._new or self._writing)
 
     def _bound_new(self) -> None:
         while len(self._new) > UNWRITTEN_MOST:
