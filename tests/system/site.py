@@ -46,7 +46,7 @@ class Controller:
         extra = self.scratch / "variables.json"
         given = {"wheelhouse_dir": str(self.cache.resolve() / "wheelhouse"), **variables}
         extra.write_text(json.dumps({f"edge_pose_{name}": value for name, value in given.items()}))
-        command = [_ansible_playbook(), "-i", str(inventory), "-e", f"@{extra}", f"{playbook}.yml", *arguments]
+        command = [ansible_playbook(), "-i", str(inventory), "-e", f"@{extra}", f"{playbook}.yml", *arguments]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.scratch / "ansible")}
         done = subprocess.run(
             command, check=False, cwd=REPOSITORY / "ansible", env=environment, timeout=timeout_s,
@@ -57,9 +57,9 @@ class Controller:
         return Play(done.stdout, int(recap[1]), int(recap[2]))
 
 
-def _ansible_playbook() -> str:
-    """$EDGE_POSE_ANSIBLE is the bin directory of an environment with ansible-core."""
-    places = f"{os.environ.get('EDGE_POSE_ANSIBLE', '')}:{os.environ['PATH']}"
+def ansible_playbook() -> str:
+    """$EDGE_POSE_ANSIBLE is the bin directory of an environment with ansible-core, where it is not the usual one."""
+    places = f"{os.environ.get('EDGE_POSE_ANSIBLE', '')}:{REPOSITORY}/.venv/ansible/bin:{os.environ['PATH']}"
     program = shutil.which("ansible-playbook", path=places)
     assert program, "ansible-playbook is missing: 'make ansible' installs it"
     return program
