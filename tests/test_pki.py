@@ -32,6 +32,7 @@ assert _spec.loader
 pki = importlib.util.module_from_spec(_spec)
 sys.modules["pki"] = pki
 _spec.loader.exec_module(pki)
+KINDS = pki.KINDS
 
 
 def openssl(*arguments: str | Path, given: str = "", check: bool = True) -> str:
