@@ -42,15 +42,15 @@ class Client:
 
     def __init__(
         self,
-        site: Site,
+        authorities: Authorities,
         name: str | None,
         port: int,
         *,
+        host: str = HOST,
         client_id: str = "",
         session_s: int = 0,
         tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     ) -> None:
-        _, authorities = site
         self.messages: list[paho.MQTTMessage] = []
         self.session_present = False
         self.closed = False
@@ -78,11 +78,11 @@ class Client:
         options = Properties(PacketTypes.CONNECT)
         options.SessionExpiryInterval = session_s
         try:  # paho leaves the socket open when the handshake fails
-            with socket.create_connection((HOST, port)) as plain, context.wrap_socket(plain, server_hostname=HOST):
+            with socket.create_connection((host, port)) as plain, context.wrap_socket(plain, server_hostname=host):
                 pass
         except ssl.SSLError as error:
             raise ConnectionRefusedError(str(error)) from None
-        client.connect(HOST, port, clean_start=not session_s, properties=options)
+        client.connect(host, port, clean_start=not session_s, properties=options)
         client.loop_start()
         eventually(lambda: self._accepted or self._refusal)
         if self._refusal and not self._accepted:
@@ -130,11 +130,11 @@ def site() -> Iterator[Site]:
 
 
 def device(site: Site, name: str, **options: Any) -> Client:
-    return Client(site, name, site[0].devices_port, **options)
+    return Client(site[1], name, site[0].devices_port, **options)
 
 
 def person(site: Site, name: str, **options: Any) -> Client:
-    return Client(site, name, site[0].people_port, **options)
+    return Client(site[1], name, site[0].people_port, **options)
 
 
 # --- who gets in
@@ -151,7 +151,7 @@ def test_who_has_no_certificate_of_the_port_s_authority_is_refused(site: Site, t
         ("broker", broker.people_port),
     ):
         with pytest.raises(ConnectionRefusedError):
-            Client(site, name, port)
+            Client(authorities, name, port)
     strangers = Authorities(tmp_path)
     strangers.device("hall")
     for extension in ("pem", "key"):

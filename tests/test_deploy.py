@@ -22,7 +22,8 @@ QUADLET = (ROOT / "deploy/container/edge-pose.container").read_text()
 COMPOSE = yaml.safe_load((ROOT / "deploy/container/compose.yaml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile.arm64").read_text()
 EXAMPLE = yaml.safe_load((ROOT / "ansible/inventory.example.yml").read_text())["devices"]
-ROLES = {"edge_pose": "deployment.md", "flash": "flashing.md"}
+ROLES = {"broker": "broker.md", "edge_pose": "deployment.md", "flash": "flashing.md"}
+BROKER = (ROOT / "deploy/broker/edge-pose.conf").read_text()
 
 
 def values(unit: str, key: str) -> list[str]:
@@ -89,12 +90,12 @@ def test_defaults_specifications_and_documentation_agree(role: str) -> None:
 
 
 def test_every_playbook_and_variable_on_the_pages_exists() -> None:
-    known = options("edge_pose").keys() | options("flash").keys()
+    known = {name for role in ROLES for name in options(role)}
     for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
         text = page.read_text()
         for playbook in re.findall(r"ansible-playbook ([\w.]+)", text):
             assert (ROOT / "ansible" / playbook).is_file(), f"{page.name}: {playbook}"
-        assert {*re.findall(r"\b(?:edge_pose|flash)_[a-z0-9_]+", text)} <= known | {"flash_wifi_"}, page.name
+        assert {*re.findall(r"\b(?:broker|edge_pose|flash)_[a-z0-9_]+", text)} <= known | {"flash_wifi_"}, page.name
 
 
 def test_the_example_inventory_uses_what_the_role_knows_and_its_configuration_is_valid(tmp_path: Path) -> None:
@@ -116,3 +117,24 @@ def test_every_credential_of_the_example_stands_in_for_a_key(tmp_path: Path) -> 
             None, environment={"CREDENTIALS_DIRECTORY": str(tmp_path)}, sets=["camera.front.source=synthetic"]
         )
         assert f"credential {name}" in layers.origins.values()
+
+
+def test_the_broker_s_files_are_where_its_configuration_looks_for_them() -> None:
+    configuration = (ROOT / "deploy/broker/mosquitto.conf").read_text()
+    (place,) = {path.rpartition("/")[0] for path in re.findall(r"^\w+file (/\S+)$", configuration, re.MULTILINE)}
+    (data,) = re.findall(r"^persistence_location (\S+)/$", configuration, re.MULTILINE)
+    assert values(BROKER, "ExecStart") == ["", f"/usr/sbin/mosquitto -c {place}/mosquitto.conf"]
+    assert [f"/var/lib/{directory}" for directory in values(BROKER, "StateDirectory")] == [data]
+    watched = values((ROOT / "deploy/broker/edge-pose-broker-revoked.path").read_text(), "PathChanged")
+    assert watched == re.findall(r"^crlfile (\S+)$", configuration, re.MULTILINE)
+    role = yaml.safe_load((ROOT / "ansible/roles/broker/vars/main.yml").read_text())
+    assert role["broker_etc"] == place
+    assert values(BROKER, "Restart") == ["always"]
+
+
+def test_the_example_inventory_s_broker_uses_what_its_role_knows() -> None:
+    brokers = yaml.safe_load((ROOT / "ansible/inventory.example.yml").read_text())["brokers"]
+    given = {name for variables in (*brokers["hosts"].values(), brokers["vars"]) for name in variables}
+    assert {name for name in given if name.startswith("broker_")} <= options("broker").keys()
+    required = {name for name, option in options("broker").items() if option.get("required")}
+    assert required <= given

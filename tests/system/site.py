@@ -27,14 +27,19 @@ class Play:
 
 @dataclass(frozen=True)
 class Controller:
-    """host: the only one of the inventory. scratch: a directory for files. cache: what may be kept for other runs."""
+    """host: the only one of the inventory. scratch: a directory for files. cache: what may be kept for other runs.
+
+    group, role: whom the playbook is for, and what its variables begin with.
+    """
 
     host: Host
     scratch: Path
     cache: Path
+    group: str = "devices"
+    role: str = "edge_pose"
 
     def play(self, playbook: str, *arguments: str, timeout_s: float = 900, **variables: Any) -> Play:
-        """Run ansible/`playbook`.yml. variables: the role's, without edge_pose_. Also a failing play is an answer."""
+        """Run ansible/`playbook`.yml. variables: the role's, without its name. Also a failing play is an answer."""
         inventory = self.scratch / "inventory.json"
         ssh = {
             "ansible_host": self.host.address,
@@ -42,10 +47,10 @@ class Controller:
             "ansible_ssh_private_key_file": str(self.host.key),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.host.known_hosts} -o StrictHostKeyChecking=yes",
         }
-        inventory.write_text(json.dumps({"devices": {"hosts": {self.host.name: ssh}}}))
+        inventory.write_text(json.dumps({self.group: {"hosts": {self.host.name: ssh}}}))
         extra = self.scratch / "variables.json"
-        given = {"wheelhouse_dir": str(self.cache.resolve() / "wheelhouse"), **variables}
-        extra.write_text(json.dumps({f"edge_pose_{name}": value for name, value in given.items()}))
+        kept = {"wheelhouse_dir": str(self.cache.resolve() / "wheelhouse")} if self.role == "edge_pose" else {}
+        extra.write_text(json.dumps({f"{self.role}_{name}": value for name, value in {**kept, **variables}.items()}))
         command = [ansible_playbook(), "-i", str(inventory), "-e", f"@{extra}", f"{playbook}.yml", *arguments]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.scratch / "ansible")}
         done = subprocess.run(
