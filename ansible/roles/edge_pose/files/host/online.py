@@ -31,7 +31,7 @@ class Watch:
         self._since_s = 0.0
         self._session = Session(
             config.mqtt.url,
-            client_id=f"{config.device}-gate-{os.getpid()}",
+            client_id=f"edge-pose-{config.device}-gate-{os.getpid()}",
             version=config.mqtt.version,
             credentials=Credentials.of(config.mqtt),
             on_online=lambda: self._session.subscribe(self.topic, qos=1),
