@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -255,6 +256,25 @@ def test_who_was_revoked_is_not_let_in_and_others_are(site: Site) -> None:
         assert handshake(site, broker, kept) == "kept"
         assert site.run("revoke", "devices", "lost").stderr == "devices lost: revoked already\n"
     assert "certificate revoked" in site.verify("devices", lost, "sslclient", "-attime", BOOT)
+
+
+def test_old_and_new_authorities_are_trusted_at_once_while_devices_move_over(site: Site, tmp_path: Path) -> None:
+    following, both = Site(tmp_path / "following", tmp_path), Site(tmp_path / "both", tmp_path)
+    following.ok("init")
+    devices = {"old": site.device("old"), "new": following.device("new")}
+    gone = {"old-gone": site.device("old-gone"), "new-gone": following.device("new-gone")}
+    site.ok("revoke", "devices", "old-gone")
+    following.ok("revoke", "devices", "new-gone")
+    shutil.copytree(site.pki, both.pki)
+    for file in ("ca.pem", "crl.pem"):
+        with (both.pki / "devices" / file).open("ab") as together:
+            together.write((following.pki / "devices" / file).read_bytes())
+    broker = site.broker()
+    for name, certificate in devices.items():
+        assert handshake(both, broker, certificate) == name
+    for certificate in gone.values():
+        with pytest.raises(ssl.SSLError, match="certificate revoked"):
+            handshake(both, broker, certificate)
 
 
 def test_each_list_of_revoked_has_the_next_number(site: Site) -> None:
