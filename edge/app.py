@@ -28,7 +28,7 @@ from edge.event_log import EventLog
 from edge.interfaces import FrameSource
 from edge.lanes import Lane, LaneGroup
 from edge.pipeline import CameraPipeline, Inference
-from edge.reports import DeviceInfo, HealthReport, LinkState
+from edge.reports import BrokerReach, DeviceInfo, HealthReport, LinkState
 from edge.settings import Settings
 from edge.stats import FrameRates, Stats
 from edge.vision.frame import Frame
@@ -36,7 +36,7 @@ from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
     from edge.mqtt.outbox import Outbox
-    from edge.mqtt.sink import Standing, Streams
+    from edge.mqtt.sink import MqttSink, Standing, Streams
     from edge.rerun_log.link import LinkSink
     from edge.rerun_log.parcel import Parcel
 
@@ -96,6 +96,7 @@ class App:
         self.outbox: Outbox | None = None
         self._standing: Standing | None = None
         self._link: LinkSink | None = None
+        self._mqtt: MqttSink | None = None
         self._groups = _group_parts(config, model)
         self.daemon = Daemon(inbox, {name: group for name in _GROUPS if (group := self._build(name)) is not None})
         self.daemon.cameras.update({name: self._camera(name) for name in config.camera})
@@ -104,6 +105,10 @@ class App:
     @property
     def uptime_s(self) -> float:
         return time.monotonic() - self._started_s
+
+    @property
+    def broker(self) -> BrokerReach:
+        return BrokerReach("off") if self._mqtt is None else self._mqtt.reach
 
     def stop(self) -> None:
         """End everything. Raises a camera's failure, if there is one; others' are logged."""
@@ -219,6 +224,7 @@ class App:
         return self._mqtt_lanes() if group == "mqtt" else self._rerun_lanes()
 
     def _mqtt_lanes(self) -> LaneGroup | None:
+        self._mqtt = None
         return LaneGroup(observers=(self._mqtt_lane(),)) if self.config.mqtt.url else None
 
     def _rerun_lanes(self) -> LaneGroup | None:
@@ -282,7 +288,7 @@ class App:
                 on_message=on_message,
             )
 
-        sink = MqttSink(
+        self._mqtt = MqttSink(
             session,
             topics=topics,
             standing=standing,
@@ -292,7 +298,7 @@ class App:
             verbs=mqtt.commands,
             home_assistant=mqtt.home_assistant,
         )
-        return Lane("mqtt", sink, self.stats, capacity=_OBSERVATIONS)
+        return Lane("mqtt", self._mqtt, self.stats, capacity=_OBSERVATIONS)
 
     def _tell(self) -> None:
         """What is published of the device, as it is now."""

@@ -46,6 +46,18 @@ class LinkState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerReach:
+    """How it stands with the broker.
+
+    state: "off" when there is none by configuration, "online" when it says so of this device, else why it does not, one
+    line. connection: how often it has accepted this client so far; another number is another connection.
+    """
+
+    state: str
+    connection: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MachineReport:
     """How the machine is. None: it doesn't tell.
 

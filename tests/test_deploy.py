@@ -66,6 +66,9 @@ def test_places_are_those_of_the_code() -> None:
     for place in (STATE_DIR, PRELOADED_DIR, SYSTEM_FILE.parent):
         assert str(place) in DOCKERFILE + QUADLET
     assert f"/run/edge-pose/{ALIVE_FILE}" in DOCKERFILE
+    runtime = Path(yaml.safe_load((ROOT / "ansible/roles/edge_pose/vars/main.yml").read_text())["edge_pose_runtime"])
+    assert values(UNIT, "RuntimeDirectory") == [runtime.name]
+    assert f"RUNTIME_DIRECTORY={runtime} " in DOCKERFILE
 
 
 def test_containers_have_no_more_rights_than_they_need() -> None:

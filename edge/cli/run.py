@@ -14,6 +14,7 @@ from edge.cli.model_progress import ensure_model
 from edge.cli.options import ConfigFile, Sets, end_at_once_on_signals, leave, reported_errors, requests_from_signals
 from edge.config_layers import Sources, find_file
 from edge.control import MOST_COMMANDS, Answer, Command, Inbox, Pause, Refusal, Reload, Stop
+from edge.device.status import Status, StatusFile
 from edge.device.systemd import ServiceManager
 from edge.errors import ExitCode, ModelError
 from edge.estimators.models.store import Model
@@ -68,7 +69,8 @@ def run(
         fields = {"EDGE_POSE_SESSION": app.session}
         log.info("session %s of device %s begins", app.session, app.config.device, extra=fields)
         _tell_where_it_goes(app)
-        service = _Service(app, ServiceManager(os.environ))
+        status = StatusFile(os.environ)
+        service = _Service(app, ServiceManager(os.environ), status)
         reconciler = Reconciler(app, written, read=read, inbox=inbox, step=service.tell_progress)
         code = ExitCode.OK
         try:
@@ -78,6 +80,7 @@ def run(
             log.info("stopping: %s", stop.reason)
             code = ExitCode.RESTART if stop.again else ExitCode.OK
         finally:
+            status.remove()
             try:
                 app.stop()
             finally:
@@ -108,11 +111,14 @@ def _tell_where_it_goes(app: App) -> None:
 class _Service:
     """The main thread's work while the others capture and infer: requests, signs of life, a line a minute."""
 
-    def __init__(self, app: App, manager: ServiceManager) -> None:
+    def __init__(self, app: App, manager: ServiceManager, status: StatusFile) -> None:
         self._app = app
         self._manager = manager
+        self._status = status
         self._hung = logs.FaultLog(log, logging.ERROR)
         self._ready = False
+        self._reloading = False
+        self._not_reloaded = ""
         self._early: list[Command | Reload] = []
 
     @property
@@ -150,18 +156,27 @@ class _Service:
             self._early.append(asked)
 
     def tell_progress(self) -> None:
-        """To the service manager, as long as everything gets on."""
+        """To the service manager, as long as everything gets on; and how it is, to whoever looks."""
         if not self._ready and self._app.daemon.ready:
             self._ready = True
-            self._manager.ready(self._status())
+            self._manager.ready(self._line())
+        ready = self._ready and not self._reloading
+        if ready:
+            self._manager.show(self._line())
+        self._status.tell(Status(self._app.session, ready, self._summary, self._app.broker))
         if hung := self._app.daemon.stalled():
             self._hung.failed("no progress any more, waiting for the watchdog's restart: %s", ", ".join(hung))
         elif self._ready:
             self._hung.worked("it gets on again")
             self._manager.alive()
 
-    def _status(self) -> str:
-        return f"device {self._app.config.device}, cameras {', '.join(self._app.config.camera)}"
+    @property
+    def _summary(self) -> str:
+        as_configured = f"device {self._app.config.device}, cameras {', '.join(self._app.config.camera)}"
+        return self._not_reloaded or as_configured
+
+    def _line(self) -> str:
+        return f"{self._summary}; broker {self._app.broker.state}"
 
     def _serve(self, asked: Command | Reload, reconciler: Reconciler) -> None:
         order = asked.order if isinstance(asked, Command) else asked
@@ -169,6 +184,8 @@ class _Service:
         recording = self._app.recording
         if isinstance(order, Reload):
             self._manager.reloading()
+            self._reloading = True
+            self.tell_progress()
         answer = reconciler.carry_out(order)
         if isinstance(asked, Command):
             asked.answer(answer)
@@ -186,7 +203,9 @@ class _Service:
         if self._app.recording != recording:
             _tell_where_it_goes(self._app)
         if isinstance(order, Reload):
-            self._manager.ready(f"not reloaded: {answer.why.splitlines()[0]}" if answer.why else self._status())
+            self._reloading = False
+            self._not_reloaded = f"not reloaded: {answer.why.splitlines()[0]}" if answer.why else ""
+            self._manager.ready(self._line())
 
 
 class _Figures:

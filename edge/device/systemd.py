@@ -23,6 +23,12 @@ ALIVE_FILE = "alive"
 _BUSY_S = 2.0
 
 
+def runtime_directory(environment: Mapping[str, str]) -> Path | None:
+    """Where files belong that last as long as the service runs; None where nobody has made a place for them."""
+    directories = environment.get("RUNTIME_DIRECTORY")
+    return Path(directories.split(":")[0]) if directories else None
+
+
 class ServiceManager:
     """The one that started this process: systemd, or Podman for a Quadlet.
 
@@ -33,13 +39,21 @@ class ServiceManager:
         address = environment.get("NOTIFY_SOCKET", "")
         # A name that begins with @ is in the kernel's abstract namespace, and written there with a zero byte.
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        directory = environment.get("RUNTIME_DIRECTORY")
-        self._alive = Path(directory.split(":")[0]) / ALIVE_FILE if directory else None
+        directory = runtime_directory(environment)
+        self._alive = None if directory is None else directory / ALIVE_FILE
+        self._shown = ""
         self._told_failure = False
 
     def ready(self, status: str) -> None:
         """The daemon is up, or a reload is over. status: one line for `systemctl status`."""
+        self._shown = status
         self._send("READY=1", f"STATUS={status}")
+
+    def show(self, status: str) -> None:
+        """The line for `systemctl status` is another one by now."""
+        if status != self._shown:
+            self._shown = status
+            self._send(f"STATUS={status}")
 
     def alive(self) -> None:
         """The daemon gets on. Without this sign for as long as WatchdogSec= says, it is restarted."""

@@ -166,6 +166,7 @@ class Session:
         self._online_s = 0.0
         self._brief = 0
         self._trouble = ""
+        self._trouble_at = ""
         self._failures = 0
         self._closed = False
         self._told: set[str] = set()
@@ -191,6 +192,11 @@ class Session:
     def trouble(self) -> str:
         """Why the last attempt to connect failed or the connection was lost; empty before the first time."""
         return self._trouble
+
+    @property
+    def trouble_at(self) -> str:
+        """The same with the HOST:PORT where it was, also when there is only one."""
+        return self._trouble_at
 
     @property
     def protocol(self) -> str:
@@ -531,7 +537,8 @@ class Session:
         else:
             self._at += 1
             then = f"trying {self._address}"
-        self._trouble = why if len(self._addresses) == 1 else f"{address}: {why}"
+        self._trouble_at = f"{address}: {why}"
+        self._trouble = why if len(self._addresses) == 1 else self._trouble_at
         self._failures += 1
         self._phase = _Phase.WAITING
         self._next_attempt_s = time.monotonic() + wait_s

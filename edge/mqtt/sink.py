@@ -22,7 +22,7 @@ from edge.mqtt.session import Delivery, Session
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 from edge.pacing import Deadline, RateGate
-from edge.reports import DeviceInfo, HealthReport
+from edge.reports import BrokerReach, DeviceInfo, HealthReport
 from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.observation import Observation
 
@@ -30,6 +30,8 @@ HEALTH_EVERY_S = 10.0
 
 _MOST_EVENTS_IN_FLIGHT = 16
 _SETTLE_S = 0.5
+_NOT_YET = "not connected yet"
+_MOST_SHOWN = 40
 
 # What Home Assistant says when it has started: by then it has forgotten who was there.
 _BIRTH_TOPIC = "homeassistant/status"
@@ -113,6 +115,9 @@ class MqttSink:
         self._in_flight: set[str] = set()
         self._replies: list[Message] = []
         self._ignored = 0
+        self._connections = 0
+        self._heard: bytes | None = None  # the device's state, as the broker told it in this connection
+        self._reach = BrokerReach(_NOT_YET)
         self._session = session(self._state(v1.DeviceState.OFFLINE), self._connected, self._received)
 
     @property
@@ -120,8 +125,14 @@ class MqttSink:
         """Whether the broker has accepted this client and is still there."""
         return self._session.online
 
+    @property
+    def reach(self) -> BrokerReach:
+        """How it stands with the broker, as of the last turn. For any thread."""
+        return self._reach
+
     def write(self, batch: Sequence[Observation]) -> None:
         self._session.service()
+        self._look()
         _, streams = self._knowledge.now
         if streams is not self._streams:
             # By camera, and made when it first shows: one that is stuck may outlive its place in the configuration.
@@ -146,6 +157,24 @@ class MqttSink:
             self._keep_up()
         self._session.close(self._state(v1.DeviceState.STOPPED), deadline.left_s())
 
+    def _look(self) -> None:
+        """That a connection stands is no proof that the broker has what is published: what it says of the device is."""
+        if not self._session.online:
+            self._heard = None
+            state = self._session.trouble_at or _NOT_YET
+        elif self._heard is None:
+            state = (
+                f"{self._session.address}: connected, but what is published at {self._topics.state} "
+                "does not come back; see the broker's access control list"
+            )
+        elif self._heard == v1.DeviceState.ONLINE.encode():
+            state = self._heard.decode()
+        else:
+            heard = self._heard[:_MOST_SHOWN].decode(errors="replace")
+            state = f"{self._session.address}: {self._topics.state} is {heard!r}, by another client"
+        if (state, self._connections) != (self._reach.state, self._reach.connection):
+            self._reach = BrokerReach(state, self._connections)
+
     def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> None:
         self._publish(what, Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type))
 
@@ -165,6 +194,8 @@ class MqttSink:
 
     def _connected(self) -> None:
         """Everything is told anew: what the broker still has of an earlier connection may be anything."""
+        self._connections += 1
+        self._heard = None
         self._published.clear()
         self._told = None
         self._in_flight.clear()
@@ -179,6 +210,7 @@ class MqttSink:
 
     def _received(self, received: Received) -> None:
         if received.topic == self._topics.state:
+            self._heard = received.payload
             if not received.payload:  # a device that had this name before has taken back what is ours by now
                 self._published.clear()
             return

@@ -31,13 +31,16 @@ def test_the_service_manager_hears_all_about_it(kind: str, tmp_path: Path) -> No
     with listener(address) as end:
         manager = ServiceManager({"NOTIFY_SOCKET": shown})
         manager.ready("device hall, cameras front")
+        manager.show("device hall, cameras front")
+        manager.show("broker online")
         manager.alive()
         manager.reloading()
         manager.stopping()
-        told = [heard(end) for _ in range(4)]
-    (reloading, clock) = told.pop(2)
+        told = [heard(end) for _ in range(5)]
+    (reloading, clock) = told.pop(3)
     assert told == [
         ["READY=1", "STATUS=device hall, cameras front"],
+        ["STATUS=broker online"],
         ["WATCHDOG=1"],
         ["STOPPING=1", "STATUS=stopping"],
     ]
