@@ -369,6 +369,14 @@ def test_a_name_that_is_none_is_refused(site: Site, name: str) -> None:
     assert f"no certificate for {name!r}" in site.refused("revoke", "devices", name)
 
 
+@pytest.mark.parametrize("role", ["operator", "reader"])
+def test_no_device_is_named_as_a_role(site: Site, role: str) -> None:
+    """The broker tells both by the common name alone."""
+    csr = request(site.others, "csr")
+    assert f"NAME = {role!r}: that is a role of people" in site.refused("sign", "devices", role, csr)
+    site.ok("sign", "people", role, csr, "--role", "reader")  # of a person the common name is the role anyway
+
+
 @pytest.mark.parametrize(
     "address", ["", "hub local", "*.local", "192.168.1.300", "http://hub", "hub:8883", "-a.b", "hüb"]
 )
@@ -561,7 +569,7 @@ def test_any_name_is_signed_as_it_is_or_refused(shared: Site, name: str) -> None
     csr = (shared.others / "csr.csr").read_bytes()
     before = {*shared.pki.rglob("*")}
     options = {"days": 10, "role": "", "addresses": [], "replace": False}
-    if not config.NAME.fullmatch(name):
+    if not config.NAME.fullmatch(name) or name in pki.ROLES:
         with pytest.raises(pki.Refused), contextlib.redirect_stdout(printed):
             pki.sign(shared.pki, "devices", name, csr, **options)
         assert (printed.getvalue(), {*shared.pki.rglob("*")}) == ("", before)

@@ -51,16 +51,18 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What an authority issues. days: for how long, unless told otherwise."""
+    """What an authority issues. days: for how long, unless told otherwise. reserved: names that it gives to nobody."""
 
     usage: x509.ObjectIdentifier
     name: re.Pattern[str]
     days: int
+    reserved: tuple[str, ...] = ()
 
 
 KINDS = {
     "servers": Kind(ExtendedKeyUsageOID.SERVER_AUTH, SERVER_NAME, 730),
-    "devices": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, NAME, 730),
+    # The broker knows both a device and a role by the CN: a device of that name would give commands.
+    "devices": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, NAME, 730, reserved=ROLES),
     "people": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, NAME, 365),
 }
 
@@ -181,6 +183,8 @@ def sign(
     pattern = KINDS[authority].name
     if not pattern.fullmatch(name):
         raise Refused(f"NAME = {name!r}: expected {pattern.pattern}")
+    if name in KINDS[authority].reserved:
+        raise Refused(f"NAME = {name!r}: that is a role of people; give the device another name")
     public_key = _requested_key(request)
     with _locked(pki):
         issuer = Authority.open(pki, authority)
