@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -182,10 +183,12 @@ def _broker(config: Config, url: str) -> Finding:
     try:
         session = Session(
             [url],
-            client_id=f"edge-pose-{config.device}-doctor",
+            # Chance, so that a session which is there already can only be the device's own, under another name.
+            client_id=f"edge-pose-{config.device}-doctor-{secrets.token_hex(4)}",
             version=config.mqtt.version,
             credentials=Credentials.of(config.mqtt),
-            session_expiry_s=0,
+            receive_maximum=1,
+            guest=True,  # with the daemon's session expiry, which its session gets anew by this
         )
     except (ConfigError, OSError):  # the configuration's findings have told it
         return Finding("broker", Verdict.OFF, "not tried: see config")
@@ -194,8 +197,11 @@ def _broker(config: Config, url: str) -> Finding:
         session.service()
         time.sleep(0.02)
     if session.online:
+        detail = f"{without_credentials(url)} speaks MQTT {session.protocol}"
+        if session.is_guest:
+            detail += "; it has one session for this certificate or user: a daemon that runs was interrupted by this"
         session.close(None, 1.0)
-        return Finding("broker", Verdict.OK, f"{without_credentials(url)} speaks MQTT {session.protocol}")
+        return Finding("broker", Verdict.OK, detail)
     why = session.trouble or "no answer"
     return _failed("broker", f"{without_credentials(url)}: {why}", "see mqtt.* and whether the broker runs")
 

@@ -110,6 +110,11 @@ def client_certificate_settings(folder: Path) -> str:
     return f"{tls_settings(folder)}\nrequire_certificate true"
 
 
+def one_session_a_user_settings(port: int) -> str:
+    """Lines of mosquitto.conf for a broker that names sessions after users, and at `port` after what clients say."""
+    return f"use_username_as_clientid true\nlistener {port} 127.0.0.1"
+
+
 def no_subscriptions_settings(folder: Path) -> str:
     """Lines of mosquitto.conf for a broker that refuses every subscription; its ACL file can't, it only drops."""
     access = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}

@@ -47,11 +47,11 @@ class Client(paho.Client):
         self._max_packet_bytes = max_packet_bytes
         self._version_5 = protocol is MQTTProtocolVersion.MQTTv5
 
-    def leave(self) -> None:
+    def leave(self, *, keep_session: bool = False) -> None:
         """Say goodbye, so that the broker does not announce the will, and let go of the connection."""
         self.on_disconnect = None
         goodbye: Any = None
-        if self._version_5:
+        if self._version_5 and not keep_session:
             goodbye = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call] # paho has no types there
             goodbye.SessionExpiryInterval = 0  # nobody comes back for what the broker would keep
         self.disconnect(properties=goodbye)

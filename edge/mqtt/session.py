@@ -129,6 +129,7 @@ class Session:
         will_delay_s: int = WILL_DELAY_S,
         receive_maximum: int = 16,
         max_packet_bytes: int | None = v1.MOST_PACKET_BYTES,
+        guest: bool = False,
     ) -> None:
         """urls: mqtt://HOST[:PORT], mqtts://..., ws://HOST[:PORT][/PATH], wss://...; all of the same broker, or of
         brokers that stand in for each other, tried in this order. version: "auto" is 5, or 3.1.1 with a broker that
@@ -138,6 +139,11 @@ class Session:
         after each connect; on_message: for each message; both from `service`. session_expiry_s: so long the broker
         keeps subscriptions, and commands that arrive meanwhile, after a connection was lost. receive_maximum: messages
         that it may send unacknowledged. max_packet_bytes: the longest that is accepted; None: any.
+
+        guest: for who connects only to see whether that works, by a client_id that nobody had before. A broker that
+        names sessions after certificates then gives it another client's: with MQTT 5 that one is taken up and left as
+        it was found, so that its will is not announced; see `is_guest`. To be closed as soon as it is online: what
+        has come by then is not acknowledged, and comes again to whom it belongs.
 
         Raises ConfigError when the CA file or the client's certificate can't be used.
         """
@@ -154,6 +160,8 @@ class Session:
         self._will_delay_s = will_delay_s
         self._receive_maximum = receive_maximum
         self._max_packet_bytes = max_packet_bytes
+        self._guest = guest
+        self._found_session = False
         self._backoff = Backoff(first_s=0.5, most_s=30.0)
         self._phase = _Phase.WAITING
         self._next_attempt_s = 0.0
@@ -187,6 +195,11 @@ class Session:
     def failures(self) -> int:
         """How often connecting to an address has failed, or the connection was lost."""
         return self._failures
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether the broker had a session for this client that is another one's; only ever with `guest`."""
+        return self._guest and self._found_session
 
     @property
     def trouble(self) -> str:
@@ -299,7 +312,9 @@ class Session:
             if self._unacknowledged or self._waiting:
                 log.warning("broker %s did not acknowledge the last message within %.1f s", self.address, timeout_s)
         self._closed = True
-        self._client.leave()  # also before it is accepted: it would go on under this client's name
+        self._client.leave(
+            keep_session=self.is_guest
+        )  # also before it is accepted: it would go on under this client's name
         self._forget_connection()
         self._phase = _Phase.WAITING
         self._next_attempt_s = float("inf")
@@ -345,7 +360,7 @@ class Session:
                 properties.MaximumPacketSize = self._max_packet_bytes
             # The first one begins a new session: this object knows nothing of what an earlier process left behind, and
             # a command that brought it down must not come again. See docs/decisions/0014.
-            options = {"clean_start": not self._known_here, "properties": properties}
+            options = {"clean_start": not (self._known_here or self._guest), "properties": properties}
 
         def connect() -> None:
             try:
@@ -433,6 +448,7 @@ class Session:
             self._broker_max_bytes = getattr(properties, "MaximumPacketSize", None)
             self._greeted = True  # paho writes nothing from within its callbacks, so `service` goes on
             self._known_here = True
+            self._found_session = bool(flags.session_present)
             address.known_version = address.known_version or address.version_5
             self._online_s = time.monotonic()
         elif reason.value == _UNSUPPORTED_VERSION:
@@ -490,7 +506,8 @@ class Session:
                 )
 
     def _received(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        self._inbox.append(message)
+        if not self._guest:  # what is acknowledged would not come again
+            self._inbox.append(message)
 
     def _unreadable(self, why: str) -> None:
         if self._is_news("unreadable"):

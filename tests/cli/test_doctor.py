@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from edge.cli.local_server import free_port
 from tests.cli.command import edge_pose, run_settings
-from tests.conftest import CLIP
+from tests.cli.conftest import PREFIX, Daemon, states
+from tests.conftest import CLIP, eventually
 from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import received
-from tests.servers import mosquitto, rerun_server
+from tests.servers import mosquitto, one_session_a_user_settings, rerun_server
 
 pytestmark = pytest.mark.system
 
@@ -109,3 +111,39 @@ def test_a_model_that_run_would_fetch_is_a_warning(tmp_path: Path) -> None:
     assert found["model"]["verdict"] == "warning"
     assert found["estimator"]["verdict"] == "off"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("model")
+def test_beside_a_daemon_whose_session_it_gets_nothing_is_announced_and_no_command_lost(
+    tmp_path: Path, daemons: list[Daemon]
+) -> None:
+    with mosquitto(settings=one_session_a_user_settings(port := free_port())) as broker, subscriber(port) as outside:
+        settings = run_settings(device="hall", mqtt__url=broker.url, mqtt__username="hall")
+        daemons.append(daemon := Daemon(*settings, "--set", "camera.front.loop=true", log=tmp_path / "log"))
+        eventually(lambda: states(outside) == [b"online"], 30)
+        done = threading.Event()
+        sent = []
+
+        def send() -> None:
+            while not done.wait(0.1):
+                outside.send(f"{PREFIX}/cmd/ping", json.dumps({"id": f"p{len(sent)}"}))
+                sent.append(f"p{len(sent)}")
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            found = findings(*settings, exit_code=0)["broker"]
+        finally:
+            done.set()
+            sender.join()
+        assert found["detail"].startswith(f"{broker.url} speaks MQTT 5; it has one session")
+
+        def answered() -> set[str]:
+            return {json.loads(payload)["id"] for payload in outside.payloads(f"{PREFIX}/reply/ping")}
+
+        # An answer that is being sent when the connection ends goes with it; all others are there.
+        eventually(lambda: len({*sent} - answered()) <= 1, 10)
+        assert sent[-1] in answered()
+        assert daemon.log.count("connection lost") == 1
+        assert daemon.stop() == 0
+        assert {*states(outside)} == {b"online", b"stopped"}

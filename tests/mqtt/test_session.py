@@ -35,6 +35,7 @@ from tests.servers import (
     client_certificate_settings,
     mosquitto,
     no_subscriptions_settings,
+    one_session_a_user_settings,
     relay,
     tls_settings,
     websocket_settings,
@@ -942,3 +943,62 @@ def test_two_of_one_name_are_suspected_also_where_the_broker_does_not_say_so(cap
         finally:
             for each in names:
                 each.close(None, 1.0)
+
+
+def guest(url: str, **options: Any) -> Session:
+    """One that is online."""
+    made = Session(
+        [url],
+        **{"client_id": "edge-pose-guest", "version": "auto", "credentials": Credentials(username="hall"), **options},
+        guest=True,
+    )
+
+    def online() -> bool:
+        made.service()
+        return made.online
+
+    eventually(online)
+    return made
+
+
+@pytest.mark.parametrize("sent", ["before the guest comes", "while it is there"])
+def test_a_guest_in_anothers_session_announces_nothing_and_takes_nothing(sent: str) -> None:
+    with mosquitto(settings=one_session_a_user_settings(port := free_port())) as broker, outside(port) as watcher:
+        device = Device(broker.url, credentials=Credentials(username="hall"))
+        device.until(lambda: watcher.payloads(STATE) == [b"online"])
+        device.until(lambda: not device.session._subscribing)
+
+        def send() -> None:
+            for number in range(40):
+                watcher.send(PING, b"%d" % number)
+
+        if sent == "before the guest comes":
+            send()
+        visitor = guest(broker.url)
+        assert visitor.is_guest
+        if sent == "while it is there":
+            send()
+            deadline = Deadline(0.5)  # longer than doctor stays
+            while deadline.left_s():
+                visitor.service()
+        visitor.close(None, 1.0)
+        device.until(lambda: len({received.payload for received in device.received}) == 40)
+        assert device.onlines == 2
+        assert device.stays_online(6)  # the will's delay and more
+        assert set(watcher.payloads(STATE)) == {b"online"}
+        device.close()
+
+
+def test_a_guest_of_a_broker_that_tells_them_apart_disturbs_nobody_and_leaves_nothing() -> None:
+    with mosquitto() as broker:
+        device = Device(broker.url)
+        device.connect()
+        visitor = guest(broker.url)
+        assert not visitor.is_guest
+        visitor.close(None, 1.0)
+        assert device.stays_online(0.5)
+        assert device.onlines == 1
+        again = guest(broker.url)  # of the same name, which finds what would have been left behind
+        assert not again.is_guest
+        again.close(None, 1.0)
+        device.close()
