@@ -280,7 +280,7 @@ class App:
         def session(will: Message, on_online: Callable[[], None], on_message: Callable[[Received], None]) -> Session:
             return Session(
                 mqtt.url,
-                client_id=f"edge-pose-{device}",
+                client_id=f"edge-pose.{device}",
                 version=mqtt.version,
                 credentials=credentials,
                 will=will,

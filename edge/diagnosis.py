@@ -184,7 +184,7 @@ def _broker(config: Config, url: str) -> Finding:
         session = Session(
             [url],
             # Chance, so that a session which is there already can only be the device's own, under another name.
-            client_id=f"edge-pose-{config.device}-doctor-{secrets.token_hex(4)}",
+            client_id=f"edge-pose.{config.device}.doctor-{secrets.token_hex(4)}",
             version=config.mqtt.version,
             credentials=Credentials.of(config.mqtt),
             receive_maximum=1,

@@ -59,7 +59,7 @@ class Client:
         self._accepted = False
         self._client = client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=client_id or f"edge-pose-test-{name}",
+            client_id=client_id or f"edge-pose.test-{name}",
             protocol=paho.MQTTv5,
             reconnect_on_failure=False,
         )
@@ -207,7 +207,7 @@ def test_a_device_hears_nobody_s_commands_but_its_own(site: Site) -> None:
 
 def test_nobody_takes_over_the_session_of_a_device(site: Site) -> None:
     def yard() -> Client:
-        return device(site, "yard", client_id="edge-pose-yard", session_s=SESSION_S)
+        return device(site, "yard", client_id="edge-pose.yard", session_s=SESSION_S)
 
     with yard() as session:
         session.subscribe(YARD.commands)
@@ -217,7 +217,7 @@ def test_nobody_takes_over_the_session_of_a_device(site: Site) -> None:
     for connect, name in ((device, "hall"), (person, "rita"), (person, "olga")):
         with pytest.raises(ConnectionRefusedError):
             connect(site, name, client_id="yard", session_s=SESSION_S)
-        with connect(site, name, client_id="edge-pose-yard", session_s=SESSION_S) as other:
+        with connect(site, name, client_id="edge-pose.yard", session_s=SESSION_S) as other:
             other.subscribe("$SYS/#")  # a round trip: what waited would have come
             assert not other.payloads(YARD.command("ping"))
     with yard() as session:
@@ -327,7 +327,7 @@ def test_who_is_revoked_is_out_and_others_lose_nothing() -> None:
 
 def test_what_waits_for_who_is_away_outlives_a_kill(site: Site) -> None:
     broker, _ = site
-    with person(site, "rita", client_id="edge-pose-away", session_s=SESSION_S) as rita:
+    with person(site, "rita", client_id="edge-pose.away", session_s=SESSION_S) as rita:
         rita.subscribe(DAEMON.event("+"))
     for kill in range(3):
         with device(site, "hall") as hall:
@@ -339,7 +339,7 @@ def test_what_waits_for_who_is_away_outlives_a_kill(site: Site) -> None:
         broker.start()
         if kill == 1:  # also when nobody is connected at the start, 2.0.21 had its way with that
             broker.restart()
-    with person(site, "rita", client_id="edge-pose-away", session_s=SESSION_S) as rita:
+    with person(site, "rita", client_id="edge-pose.away", session_s=SESSION_S) as rita:
         assert rita.session_present
         eventually(lambda: len(rita.messages) >= 60)
         assert [message.payload for message in rita.messages] == [b"%d" % number for number in range(60)]

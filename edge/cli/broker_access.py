@@ -40,7 +40,7 @@ class BrokerAccess:
         """A client that leaves nothing behind at the broker. command: part of its name there."""
         return Session(
             self.urls,
-            client_id=f"edge-pose-{command}-{secrets.token_hex(4)}",
+            client_id=f"edge-pose.{command}-{secrets.token_hex(4)}",
             version=self.version,
             credentials=self.credentials,
             on_online=on_online,

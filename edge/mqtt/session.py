@@ -312,9 +312,8 @@ class Session:
             if self._unacknowledged or self._waiting:
                 log.warning("broker %s did not acknowledge the last message within %.1f s", self.address, timeout_s)
         self._closed = True
-        self._client.leave(
-            keep_session=self.is_guest
-        )  # also before it is accepted: it would go on under this client's name
+        # Also before it is accepted: it would go on under this client's name.
+        self._client.leave(keep_session=self.is_guest)
         self._forget_connection()
         self._phase = _Phase.WAITING
         self._next_attempt_s = float("inf")

@@ -63,7 +63,7 @@ class Device:
         self.received: list[Received] = []
         self.onlines = 0
         settings: dict[str, Any] = {
-            "client_id": "edge-pose-bench",
+            "client_id": "edge-pose.bench",
             "version": "auto",
             "credentials": Credentials(),
             "will": OFFLINE,
@@ -920,7 +920,7 @@ def met(answer: bytes) -> Session:
 
 def test_two_of_one_name_are_told_so() -> None:
     session = met(_ACCEPTED + b"\xe0\x01\x8e")  # DISCONNECT, session taken over
-    assert "another client is named edge-pose-bench too; see device" in session.trouble
+    assert "another client is named edge-pose.bench too; see device" in session.trouble
 
 
 @pytest.mark.parametrize(
@@ -934,7 +934,7 @@ def test_a_server_that_speaks_nonsense_is_lost_and_nothing_is_raised(nonsense: b
 def test_two_of_one_name_are_suspected_also_where_the_broker_does_not_say_so(caplog: pytest.LogCaptureFixture) -> None:
     with mosquitto() as broker:
         names = [
-            Session([broker.url], client_id="edge-pose-hall", version="5", credentials=Credentials()) for _ in range(2)
+            Session([broker.url], client_id="edge-pose.hall", version="5", credentials=Credentials()) for _ in range(2)
         ]
         try:
             eventually(
@@ -949,7 +949,7 @@ def guest(url: str, **options: Any) -> Session:
     """One that is online."""
     made = Session(
         [url],
-        **{"client_id": "edge-pose-guest", "version": "auto", "credentials": Credentials(username="hall"), **options},
+        **{"client_id": "edge-pose.guest", "version": "auto", "credentials": Credentials(username="hall"), **options},
         guest=True,
     )
 

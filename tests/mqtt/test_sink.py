@@ -114,7 +114,7 @@ class Bench:
         def session(will: Message, on_online: Callable[[], None], on_message: Callable[[Received], None]) -> Session:
             return Session(
                 (url,),
-                client_id=f"edge-pose-{name}",
+                client_id=f"edge-pose.{name}",
                 version=version,
                 credentials=Credentials(),
                 will=will,
