@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from edge.control import Answer, Refusal, Still
+from edge.logs import printable
 from edge.mqtt import commands, messages
 from edge.mqtt.commands import Answers, CommandDesk
 from edge.mqtt.discovery import device_config
@@ -172,6 +173,7 @@ class MqttSink:
         else:
             heard = self._heard[:_MOST_SHOWN].decode(errors="replace")
             state = f"{self._session.address}: {self._topics.state} is {heard!r}, by another client"
+        state = printable(state)  # a broker or a stranger may have worded it, and it is a line to systemd
         if (state, self._connections) != (self._reach.state, self._reach.connection):
             self._reach = BrokerReach(state, self._connections)
 

@@ -141,8 +141,8 @@ def test_beside_a_daemon_whose_session_it_gets_nothing_is_announced_and_no_comma
         def answered() -> set[str]:
             return {json.loads(payload)["id"] for payload in outside.payloads(f"{PREFIX}/reply/ping")}
 
-        # An answer that is being sent when the connection ends goes with it; all others are there.
-        eventually(lambda: len({*sent} - answered()) <= 1, 10)
+        # Answers that are on their way when the connection ends go with it; all others are there.
+        eventually(lambda: len({*sent} - answered()) <= 2, 10)
         assert sent[-1] in answered()
         assert daemon.log.count("connection lost") == 1
         assert daemon.stop() == 0

@@ -33,7 +33,7 @@ from edge.mqtt.sink import Knowledge, MqttSink, Standing, Streams
 from edge.mqtt.tls import Credentials
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
-from edge.reports import CameraEnded, DeviceInfo, HealthReport, LinkState, MachineReport
+from edge.reports import BrokerReach, CameraEnded, DeviceInfo, HealthReport, LinkState, MachineReport
 from edge.stats import CameraStatus, DropCause, FrameRates, Stats
 from edge.vision.observation import Observation, observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
@@ -397,6 +397,30 @@ def test_a_frozen_broker_holds_up_nothing_and_memory_stays_bounded() -> None:
         hall.sink.close(1.0)
         assert time.monotonic() - began_s < 5  # the daemon's promise for all its sinks together
         broker.process.send_signal(signal.SIGCONT)
+
+
+def test_that_it_is_online_is_what_the_broker_says_of_it() -> None:
+    port = free_port()
+    nowhere = Bench(f"mqtt://127.0.0.1:{port}")
+    assert (nowhere.sink.reach.state, nowhere.sink.reach.connection) == ("not connected yet", 0)
+    nowhere.until(lambda: nowhere.sink.reach.state == f"127.0.0.1:{port}: Connection refused")
+    with mosquitto(port=port) as broker, subscriber(port) as outside:
+        nowhere.until(lambda: nowhere.sink.reach == BrokerReach("online", 1))
+        outside.send(STATE, b"stopped\nREADY=1", retain=True)
+        nowhere.until(lambda: nowhere.sink.reach.state.endswith("is 'stopped\\nREADY=1', by another client"))
+        broker.process.kill()
+        nowhere.until(lambda: not nowhere.sink.online)
+        assert nowhere.sink.reach.state.startswith(f"127.0.0.1:{port}: connection lost")
+    with mosquitto(port=port):
+        nowhere.until(lambda: nowhere.sink.reach == BrokerReach("online", 2))
+        nowhere.sink.close(2.0)
+
+
+def test_a_broker_that_takes_all_and_gives_nothing_back_does_not_have_it(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("topic write pose/v1/bench/#\n")
+    with mosquitto(settings=f"acl_file {tmp_path}/acl") as broker, bench(broker.url) as hall:
+        hall.until(lambda: hall.stats.sends().get("mqtt health"))
+        assert "connected, but what is published at pose/v1/bench/state does not come back" in hall.sink.reach.state
 
 
 def test_a_cameras_status_is_told_when_it_changes() -> None:
