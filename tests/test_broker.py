@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge import config
 from edge.mqtt.topics import Topics
 from tests.cli.command import edge_pose
 from tests.cli.conftest import Daemon
@@ -225,12 +226,14 @@ def test_nobody_takes_over_the_session_of_a_device(site: Site) -> None:
         eventually(lambda: session.payloads(YARD.command("ping")) == [b"waits"])
 
 
-def test_the_authority_of_devices_issues_nothing_that_is_somebody_else(site: Site) -> None:
-    """The rights of operators and readers go by the common name, and their sessions' names begin with edge-pose-."""
+def test_no_device_can_be_a_person_to_the_broker(site: Site) -> None:
+    """The rights of operators and readers go by the common name, and what their sessions' names begin with has a dot."""
     _, authorities = site
-    for name in ("operator", "reader", "edge-pose-watch"):
+    for name in ("operator", "reader"):
         with pytest.raises(AssertionError, match=name):
             authorities.device(name)
+    (prefix,) = re.findall(r"^clientid_prefixes (.*)$", (SHIPPED / "mosquitto.conf").read_text(), re.MULTILINE)
+    assert not config.NAME.fullmatch(f"{prefix}x")
 
 
 def test_operators_see_everything_and_give_commands(site: Site) -> None:
