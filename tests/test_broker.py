@@ -227,7 +227,7 @@ def test_nobody_takes_over_the_session_of_a_device(site: Site) -> None:
 
 
 def test_no_device_can_be_a_person_to_the_broker(site: Site) -> None:
-    """The rights of operators and readers go by the common name, and what their sessions' names begin with has a dot."""
+    """The rights of operators and readers go by the common name, and their sessions' names begin with a dotted word."""
     _, authorities = site
     for name in ("operator", "reader"):
         with pytest.raises(AssertionError, match=name):
