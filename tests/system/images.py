@@ -96,13 +96,13 @@ def like_raspberry_pi_os() -> DebianImage:
     folder = CACHE / f"pi-like-trixie-{recipe}"
     if not folder.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        with _partial(folder) as partial:
+        with partial_folder(folder) as partial:
             _build(partial)
     return DebianImage(folder / "image.img.xz", folder / "vmlinuz", folder / "initrd.img")
 
 
 @contextmanager
-def _partial(folder: Path) -> Iterator[Path]:
+def partial_folder(folder: Path) -> Iterator[Path]:
     """A directory that becomes `folder` at the end, when all went well."""
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as scratch:
         (made := Path(scratch) / "made").mkdir()
@@ -117,7 +117,7 @@ def _build(folder: Path) -> None:
         for name in ("vmlinuz", "initrd.img"):
             shutil.copyfile(next((root / "boot").glob(f"{name}-*")), folder / name)
         _partitioned(image, root)
-        _run(f"xz --keep --threads=0 -0 {image}")
+        run(f"xz --keep --threads=0 -0 {image}")
         shutil.move(f"{image}.xz", folder / "image.img.xz")
 
 
@@ -135,21 +135,21 @@ def _system(root: Path) -> None:
 
 def _partitioned(image: Path, root: Path) -> None:
     """An MBR with FAT32 (bootfs) and ext4 (rootfs)."""
-    used = int(_run(f"du --summarize --block-size=1 {root}").split()[0])
+    used = int(run(f"du --summarize --block-size=1 {root}").split()[0])
     root_start, root_size = _BOOT_START + _BOOT_SIZE, -(-(used + _ROOT_SPARE) // _MIB) * _MIB
     with image.open("wb") as file:
         file.truncate(root_start + root_size)
     table = f"label: dos\nlabel-id: 0x{_DISK_ID}\nunit: sectors\nsector-size: 512\n"
     for start, size, kind in ((_BOOT_START, _BOOT_SIZE, "c"), (root_start, root_size, "83")):
         table += f"start={start // 512}, size={size // 512}, type={kind}\n"
-    _run(f"/usr/sbin/sfdisk --quiet {image}", table)
-    _run(f"/usr/sbin/mkfs.vfat -F 32 -s 1 -n bootfs --offset {_BOOT_START // 512} {image} {_BOOT_SIZE // 1024}")
+    run(f"/usr/sbin/sfdisk --quiet {image}", table)
+    run(f"/usr/sbin/mkfs.vfat -F 32 -s 1 -n bootfs --offset {_BOOT_START // 512} {image} {_BOOT_SIZE // 1024}")
     for name, text in _BOOT_FILES.items():
-        _run(f"mcopy -i {image}@@{_BOOT_START} - ::{name}", text)
-    _run(f"/usr/sbin/mke2fs -q -t ext4 -L rootfs -d {root} -E offset={root_start} {image} {root_size // 1024}k")
+        run(f"mcopy -i {image}@@{_BOOT_START} - ::{name}", text)
+    run(f"/usr/sbin/mke2fs -q -t ext4 -L rootfs -d {root} -E offset={root_start} {image} {root_size // 1024}k")
 
 
-def _run(command: str, text: str | None = None) -> str:
+def run(command: str, text: str | None = None) -> str:
     done = subprocess.run(shlex.split(command), input=text, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout

@@ -11,6 +11,12 @@ from pathlib import Path
 from edge.cli.local_server import free_port
 from tests.conftest import eventually
 
+PC = (
+    *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,cx16=off"),
+    *("-display", "none", "-monitor", "none", "-no-reboot"),
+)
+"""QEMU, with what is the same for all machines."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -53,9 +59,8 @@ def booted(image: Path, *, kernel: Path, initrd: Path, root: str, console: Path)
     port = free_port()
     network = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
     command = [
-        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,cx16=off"),
-        *("-smp", "2", "-m", "1024", "-display", "none", "-monitor", "none", "-no-reboot"),
-        *("-serial", f"file:{console}", "-kernel", str(kernel), "-initrd", str(initrd)),
+        *(*PC, "-smp", "2", "-m", "1024", "-serial", f"file:{console}"),
+        *("-kernel", str(kernel), "-initrd", str(initrd)),
         *("-append", f"root={root} rootwait rw console=ttyS0 net.ifnames=0 panic=1"),
         *("-drive", f"file={image},if=virtio,format=raw,snapshot=on", "-device", "virtio-rng-pci"),
         *("-netdev", network, "-device", "virtio-net-pci,netdev=net0"),
