@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -81,27 +82,41 @@ class Received:
 
 
 class Attendee:
-    """A client with a session at the broker, that acknowledges what it gets and comes back when the broker does."""
+    """A client with a session at the broker, that acknowledges what it gets and comes back when the broker does.
 
-    def __init__(self, name: str, port: int) -> None:
-        self.messages: list[tuple[str, int]] = []
-        self._port = port
-        self._granted = threading.Event()
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
-        client.reconnect_delay_set(0.1, 0.1)
-        client.on_connect = lambda client, userdata, flags, reason, properties: client.subscribe(EVENT, qos=1)
-        client.on_subscribe = lambda *_: self._granted.set()
-        client.on_message = self._take
-        self._client = client
+    heard: of each message its topic's last level, and what it says.
+    """
+
+    def __init__(self, name: str, port: int, *topics: str) -> None:
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self._name, self._port = name, port
+        self._wanted = [(topic, 1) for topic in topics or (EVENT,)]
+        self._client: paho.Client
+
+    @property
+    def events(self) -> list[tuple[str, int]]:
+        """Id and serial number of each event that was asked for, as they came."""
+        told = [told for what, told in list(self.heard) if what == "event" and told["type"] == "camera_ended"]
+        return [(each["id"], int(each["reason"])) for each in told]
+
+    @property
+    def serials(self) -> set[int]:
+        return {serial for _, serial in self.events}
 
     def come(self) -> None:
         """Returns when the subscription stands."""
-        self._granted.clear()
+        granted = threading.Event()
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._name, protocol=paho.MQTTv5)
+        client.reconnect_delay_set(0.1, 0.1)
+        client.on_connect = lambda client, userdata, flags, reason, properties: client.subscribe(self._wanted)
+        client.on_subscribe = lambda *_: granted.set()
+        client.on_message = self._take
         keep = Properties(PacketTypes.CONNECT)
         keep.SessionExpiryInterval = _SESSION_S
-        self._client.connect("127.0.0.1", self._port, clean_start=False, properties=keep)
-        self._client.loop_start()
-        assert self._granted.wait(10), "no subscription within 10 s"
+        client.connect("127.0.0.1", self._port, clean_start=False, properties=keep)
+        client.loop_start()
+        self._client = client
+        assert granted.wait(10), "no subscription within 10 s"
 
     def go(self) -> None:
         """For now: the broker keeps the session."""
@@ -109,8 +124,7 @@ class Attendee:
         self._client.loop_stop()
 
     def _take(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        told = json.loads(message.payload)
-        self.messages.append((told["id"], int(told["reason"])))
+        self.heard.append((message.topic.rpartition("/")[2], json.loads(message.payload)))
 
 
 class Mortal:
@@ -119,15 +133,15 @@ class Mortal:
     def __init__(self, make: Callable[[], contextlib.AbstractContextManager[subprocess.Popen[bytes]]]) -> None:
         self._make = make
         self._life = contextlib.ExitStack()
-        self._process: subprocess.Popen[bytes]
+        self.process: subprocess.Popen[bytes]
 
     def start(self) -> None:
-        self._process = self._life.enter_context(self._make())
+        self.process = self._life.enter_context(self._make())
 
     def rest(self) -> None:
         """End it with SIGTERM and start it again."""
-        self._process.terminate()
-        self._process.wait(10)
+        self.process.terminate()
+        self.process.wait(10)
         self.kill()
         self.start()
 
@@ -137,15 +151,19 @@ class Mortal:
 
 
 class Maker:
-    """Whoever asks for events, and knows which ones count. A daemon at a time answers."""
+    """Whoever asks for events, and knows which ones count. A daemon at a time answers.
 
-    def __init__(self, settings: Sequence[str], log: Path) -> None:
-        self._settings = settings
+    settings: KEY=VALUE for the daemon. log: the file that gets what it logs. wrap: a command that runs another one.
+    """
+
+    def __init__(self, settings: Sequence[str], log: Path, wrap: Sequence[str] = ()) -> None:
+        self._command = [*wrap, sys.executable, "-m", "tests.eventful", *settings]
         self._log = log
         self._asked: list[int] = []
         self._lock = threading.Lock()
         self._input: int | None = None
         self.counted: list[int] = []
+        self.in_memory: list[int] = []
         self.ready = threading.Event()
         self.starts_s: list[float] = []
 
@@ -154,9 +172,8 @@ class Maker:
         """A daemon until it is killed. It is asked for what does not count yet."""
         self.ready.clear()
         began_s = time.monotonic()
-        command = [sys.executable, "-m", "tests.eventful", *self._settings]
         with self._log.open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         assert process.stdin is not None
         assert process.stdout is not None
         reader = threading.Thread(target=self._listen, args=(process.stdout.fileno(), began_s))
@@ -180,13 +197,21 @@ class Maker:
             self._asked += serials
             self._tell(serials)
 
+    def answered(self, serials: Sequence[int], *, width: int = 1) -> bool:
+        """Ask, wait for the answer; whether all of them count. width: of the text of each event, in characters."""
+        with self._lock:
+            self._tell(serials, width)
+        newest = -len(serials)
+        eventually(lambda: serials[-1] in (*self.counted[newest:], *self.in_memory[newest:]), _PATIENCE_S)
+        return not {*serials} - {*self.counted[newest:]}
+
     def uncounted(self) -> list[int]:
         return sorted({*self._asked} - {*self.counted})
 
-    def _tell(self, serials: Sequence[int]) -> None:
+    def _tell(self, serials: Sequence[int], width: int = 1) -> None:
         if self._input is not None:
             with contextlib.suppress(BrokenPipeError):  # it is dead: the next one will be told
-                os.write(self._input, "".join(f"{serial}\n" for serial in serials).encode())
+                os.write(self._input, "".join(f"{serial:0{width}}\n" for serial in serials).encode())
 
     def _listen(self, output: int, began_s: float) -> None:
         rest = b""
@@ -196,7 +221,9 @@ class Maker:
                 if line == eventful.READY:
                     self.starts_s.append(time.monotonic() - began_s)
                     self.ready.set()
-                elif not line.startswith(eventful.IN_MEMORY):
+                elif line.startswith(eventful.IN_MEMORY):
+                    self.in_memory.append(int(line.removeprefix(eventful.IN_MEMORY)))
+                else:
                     self.counted.append(int(line))
 
 
@@ -266,7 +293,7 @@ def run(
         stack.callback(away.go)
         _await_all(away, maker.counted)
         counted = list(maker.counted)
-        online, offline = (Received.of(list(each.messages), counted) for each in (there, away))
+        online, offline = (Received.of(each.events, counted) for each in (there, away))
     starts_s = sorted(maker.starts_s)
     return Outcome(counted, online, offline, time.monotonic() - began_s, starts_s[len(starts_s) // 2])
 
@@ -274,9 +301,9 @@ def run(
 def _await_all(attendee: Attendee, counted: Sequence[int]) -> None:
     """As long as it takes for all that counts, or until nothing comes any more."""
     last, since_s = -1, time.monotonic()
-    while {*counted} - {serial for _, serial in list(attendee.messages)}:
-        if len(attendee.messages) > last:
-            last, since_s = len(attendee.messages), time.monotonic()
+    while {*counted} - attendee.serials:
+        if len(attendee.heard) > last:
+            last, since_s = len(attendee.heard), time.monotonic()
         elif time.monotonic() - since_s > 10:
             return
         time.sleep(0.05)
