@@ -60,7 +60,7 @@ def main() -> None:
         if not ready and app.daemon.ready:
             ready = True
             say(READY)
-    app.daemon.stop()
+    app.stop()
     leave(0)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of events when the disk gets full, on one in memory; tests/system/test_full_disk.py has another one."""
+"""What becomes of events when the disk gets full, on one in memory; tests/system/test_full_disk.py goes further."""
 
 from __future__ import annotations
 
@@ -36,8 +36,3 @@ def test_events_count_on_a_disk_that_gets_full(model: Path, tmp_path: Path) -> N
 def test_a_full_disk_keeps_no_events_from_a_broker_that_is_there(model: Path, tmp_path: Path) -> None:
     with scene(in_memory(tmp_path / "disk", full=True), tmp_path) as there:
         full_disk.is_full_and_gets_room(there)
-
-
-def test_the_oldest_events_go_when_there_are_too_many_and_that_is_told(model: Path, tmp_path: Path) -> None:
-    with scene(in_memory(tmp_path / "disk"), tmp_path) as there:
-        full_disk.holds_no_more(there)

@@ -84,24 +84,17 @@ class Received:
 class Attendee:
     """A client with a session at the broker, that acknowledges what it gets and comes back when the broker does.
 
-    heard: of each message its topic's last level, and what it says.
+    events: id and serial number of each event that was asked for, as they came. serials: those numbers. heard: of every
+    other message its topic's last level, and what it says.
     """
 
     def __init__(self, name: str, port: int, *topics: str) -> None:
+        self.events: list[tuple[str, int]] = []
+        self.serials: set[int] = set()
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self._name, self._port = name, port
         self._wanted = [(topic, 1) for topic in topics or (EVENT,)]
         self._client: paho.Client
-
-    @property
-    def events(self) -> list[tuple[str, int]]:
-        """Id and serial number of each event that was asked for, as they came."""
-        told = [told for what, told in list(self.heard) if what == "event" and told["type"] == "camera_ended"]
-        return [(each["id"], int(each["reason"])) for each in told]
-
-    @property
-    def serials(self) -> set[int]:
-        return {serial for _, serial in self.events}
 
     def come(self) -> None:
         """Returns when the subscription stands."""
@@ -124,7 +117,12 @@ class Attendee:
         self._client.loop_stop()
 
     def _take(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        self.heard.append((message.topic.rpartition("/")[2], json.loads(message.payload)))
+        told = json.loads(message.payload)
+        if told.get("type") == "camera_ended":
+            self.events.append((told["id"], int(told["reason"])))
+            self.serials.add(self.events[-1][1])
+        else:
+            self.heard.append((message.topic.rpartition("/")[2], told))
 
 
 class Mortal:
@@ -293,7 +291,7 @@ def run(
         stack.callback(away.go)
         _await_all(away, maker.counted)
         counted = list(maker.counted)
-        online, offline = (Received.of(each.events, counted) for each in (there, away))
+        online, offline = (Received.of(list(each.events), counted) for each in (there, away))
     starts_s = sorted(maker.starts_s)
     return Outcome(counted, online, offline, time.monotonic() - began_s, starts_s[len(starts_s) // 2])
 
@@ -302,8 +300,8 @@ def _await_all(attendee: Attendee, counted: Sequence[int]) -> None:
     """As long as it takes for all that counts, or until nothing comes any more."""
     last, since_s = -1, time.monotonic()
     while {*counted} - attendee.serials:
-        if len(attendee.heard) > last:
-            last, since_s = len(attendee.heard), time.monotonic()
+        if len(attendee.events) > last:
+            last, since_s = len(attendee.events), time.monotonic()
         elif time.monotonic() - since_s > 10:
             return
         time.sleep(0.05)

@@ -36,6 +36,7 @@ class Run:
     memory_mib: tuple[float, float]  # a third into the run, and at its end
     stop_s: float
     drops: dict[str, int]
+    sent: dict[str, int]
 
 
 def daemon(settings: list[str], seconds: float, frozen: list[subprocess.Popen[bytes]]) -> Run:
@@ -69,6 +70,7 @@ def daemon(settings: list[str], seconds: float, frozen: list[subprocess.Popen[by
         memory_mib=(lines[len(lines) // 3]["anonymous_mib"], lines[-1]["anonymous_mib"]),
         stop_s=stop_s,
         drops=last["drops"],
+        sent=last["sent"],
     )
 
 
@@ -76,7 +78,7 @@ def bare(seconds: float) -> Run:
     """MediaPipe's own VIDEO loop on frames in memory, masks on."""
     command = [sys.executable, "-m", "tests.measure.bare", str(seconds)]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    return Run(answer["frames_per_s"], answer["cpu_ms_per_frame"], (0, 0), 0, {})
+    return Run(answer["frames_per_s"], answer["cpu_ms_per_frame"], (0, 0), 0, {}, {})
 
 
 @contextlib.contextmanager
