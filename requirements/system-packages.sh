@@ -4,7 +4,7 @@
 set -eu
 
 mediapipe="libegl1 libgles2" # its library is linked against both, also where it computes on the CPU
-dev="$mediapipe mosquitto mosquitto-clients shellcheck iproute2 openssl python3-systemd"
+dev="$mediapipe faketime mosquitto mosquitto-clients shellcheck iproute2 openssl python3-systemd"
 brokers="$dev ejabberd rabbitmq-server"
 command -v npm >/dev/null || brokers="$brokers nodejs npm" # who has it from elsewhere can't have Debian's as well
 case ${1:-} in
