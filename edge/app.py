@@ -176,7 +176,12 @@ class App:
             beside: list[CameraPipeline | Inference] = [*anew.values(), *swaps.values()]
             for first in beside[:1]:
                 self.daemon.load(first, step)
-            built = {name: self._build(name) for name in groups}
+            before = self._mqtt, self._link, self.recording
+            try:
+                built = {name: self._build(name) for name in groups}
+            except BaseException:
+                self._mqtt, self._link, self.recording = before  # these go on
+                raise
             for name in gone:  # before those that come, since both may want the same device
                 running.pop(name)
                 self.daemon.exchange_camera(name, None, step)

@@ -70,6 +70,11 @@ class Entry:
     ends: str = ""
     is_account: bool = False
 
+    @property
+    def has_consequences(self) -> bool:
+        """Whether something else in the store changes with it."""
+        return self.begins or bool(self.ends) or self.is_account
+
 
 @dataclass(frozen=True, slots=True)
 class Added:
@@ -181,7 +186,10 @@ class EventStore:
             os.link(log, reserve)
         self._db.close()
         with contextlib.suppress(OSError):
-            _put_back(reserve, log)
+            if log.exists():  # the file could not take in what is in it: it is what there is of those events
+                reserve.unlink()
+            else:
+                _put_back(reserve, log)
 
     def _add(self, entry: Entry, gone: list[int]) -> int:
         gone += self._make_room(len(entry.content))

@@ -59,7 +59,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._new: deque[Entry] = deque()
         self._writing: list[Entry] = []
-        self._sent_early: set[str] = set()  # acknowledged while they were being written
+        self._sent_early: set[str] = set()  # acknowledged before they were written
         self._window: OrderedDict[str, Kept] = OrderedDict()
         self._more = False  # on the disk behind the window
         self._aside: set[str] = set()
@@ -133,6 +133,8 @@ class Outbox:
                 self._removed.append(kept.seq)
             elif any(entry.event_id == event_id for entry in self._writing):
                 self._sent_early.add(event_id)
+            elif any(entry.event_id == event_id and entry.has_consequences for entry in self._new):
+                self._sent_early.add(event_id)  # the store has to learn what it begins, ends or tells of
             else:
                 self._new = deque(entry for entry in self._new if entry.event_id != event_id)
             self._changed.notify_all()
@@ -177,6 +179,9 @@ class Outbox:
     def _bound_new(self) -> None:
         while len(self._new) > UNWRITTEN_MOST:
             entry = self._new.popleft()
+            if entry.event_id in self._sent_early:
+                self._sent_early.discard(entry.event_id)
+                continue
             self._unrecorded[entry.camera] = entry.at.and_also(self._unrecorded.get(entry.camera))
             self.lost += 1
 
@@ -197,8 +202,9 @@ class Outbox:
         """Wait for something to do; False at the end."""
         with self._changed:
             if self._degraded:
+                at_the_end = self._ending is not None
                 self._changed.wait_for(lambda: self._ending is not None, self._backoff.next_s())
-                return self._ending is None
+                return not at_the_end  # once more, then: the disk may be well again
             self._changed.wait_for(lambda: self._ending is not None or self._has_work())
             return self._ending is None or (self._has_work() and self._ending.left_s() > 0)
 
@@ -247,8 +253,8 @@ class Outbox:
         self.lost += len(added.gone)
         for event_id in [kept.event_id for kept in self._window.values() if kept.seq in added.gone]:
             del self._window[event_id]
+        self._sent_early.difference_update(entry.event_id for entry in self._writing)
         self._writing, self._recording = [], {}
-        self._sent_early.clear()
 
     def _opened(self) -> EventStore:
         if self._store is None:
@@ -272,6 +278,9 @@ class Outbox:
         except StoreDamagedError as error:
             assert self._directory is not None, "what is only in memory is not read from anywhere"
             self._salvaged = event_store.set_aside(self._directory)
+            with self._changed:  # their places are others' in the new file; twice is better than never
+                self._window.clear()
+                self._removing, self._removed = [], []
             log.error(  # noqa: TRY400 - where it showed says nothing
                 "%s was damaged (%s) and is kept as %s.damaged; of the events in it %d could still be read",
                 *(self._directory / event_store.FILE_NAME, error, event_store.FILE_NAME, len(self._salvaged)),
@@ -300,12 +309,15 @@ class Outbox:
         )
         with self._changed:
             self._store = None
-            self._new.extendleft(entry for entry in reversed(self._writing) if entry.event_id not in self._sent_early)
+            for entry in reversed(self._writing):
+                if entry.event_id not in self._sent_early or entry.has_consequences:
+                    self._new.appendleft(entry)
+                else:
+                    self._sent_early.discard(entry.event_id)
             self._removed = self._removing + self._removed
             for camera, loss in self._recording.items():
                 self._unrecorded[camera] = loss.and_also(self._unrecorded.get(camera))
             self._writing, self._removing, self._recording = [], [], {}
-            self._sent_early.clear()
             self._bound_new()
             self._degraded = True
             self._changed.notify_all()

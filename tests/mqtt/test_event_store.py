@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -207,3 +208,18 @@ def test_it_does_what_a_list_does(tmp_path: Path) -> None:
         run_state_machine_as_test(Comparison, settings=settings(max_examples=40, deadline=None))
     finally:
         Comparison.place = None
+
+
+def test_a_close_that_can_not_empty_the_log_leaves_it(tmp_path: Path) -> None:
+    store = EventStore(tmp_path)
+    for number in range(40):
+        store.add([Entry(f"s-{number}", "front", b"x" * 300, Loss(1, number, number))], {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, hard))  # the log fits, the file's last pages can't be written
+    try:
+        store.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store = EventStore(tmp_path)
+    assert len(store) == 40
+    store.close()
