@@ -113,22 +113,27 @@ def printable(text: str) -> str:
 
 
 class FaultLog:
-    """Logs a fault that comes and goes: at `level` when it begins, DEBUG while it lasts, INFO when it is over."""
+    """Logs a fault that comes and goes: at `level` when it begins, DEBUG while it lasts, INFO when it is over.
+
+    A fault of another kind, which somebody else has to do something about, is told as well, each kind once.
+    """
 
     def __init__(
         self, logger: logging.Logger | logging.LoggerAdapter[logging.Logger], level: int = logging.WARNING
     ) -> None:
         self._logger = logger
         self._level = level
-        self._faulty = False
+        self._kinds: set[str] = set()
 
-    def failed(self, message: str, *args: object, exc_info: bool = False) -> None:
+    def failed(self, message: str, *args: object, kind: str = "", exc_info: bool = False) -> None:
         """Say `message`, and where it happened with `exc_info`."""
-        self._logger.log(logging.DEBUG if self._faulty else self._level, message, *args, exc_info=exc_info)
-        self._faulty = True
+        # An ordinary fault after one of a kind is no news.
+        told = kind in self._kinds or (self._kinds and not kind)
+        self._logger.log(logging.DEBUG if told else self._level, message, *args, exc_info=exc_info)
+        self._kinds.add(kind)
 
     def worked(self, message: str, *args: object) -> None:
         """Say `message` if there was a fault before; otherwise nothing."""
-        if self._faulty:
+        if self._kinds:
             self._logger.info(message, *args)
-        self._faulty = False
+        self._kinds.clear()

@@ -15,6 +15,7 @@ from pathlib import Path
 from edge.config_layers import LoadedConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.estimators.models.catalog import BUNDLES
+from edge.mqtt.tls import Credentials, tls_context
 from edge.secret_files import password
 
 
@@ -46,9 +47,21 @@ def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
     ):
         if path is not None and (why := flaw(path)):
             yield loaded.problem(key, str(path), why)
-    if (config.mqtt.cert_file is None) != (config.mqtt.key_file is None):
-        alone, other = ("key_file", "cert_file") if config.mqtt.cert_file is None else ("cert_file", "key_file")
+    yield from _no_pair(loaded)
+
+
+def _no_pair(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
+    """What is wrong with certificate and key together; with one of them alone it has been said."""
+    cert_file, key_file = loaded.config.mqtt.cert_file, loaded.config.mqtt.key_file
+    if (cert_file is None) != (key_file is None):
+        alone, other = ("key_file", "cert_file") if cert_file is None else ("cert_file", "key_file")
         yield loaded.problem(f"mqtt.{other}", "", f"is required beside mqtt.{alone}: a certificate and its key")
+    elif cert_file and key_file and not (_no_certificates(cert_file) or _no_regular_file(key_file)):
+        try:
+            tls_context(Credentials(cert_file=cert_file, key_file=key_file))
+        except ConfigError as error:
+            for flaw in error.problems:
+                yield loaded.problem(flaw.key, flaw.found, flaw.expected)
 
 
 def unwritable(directory: Path) -> str | None:

@@ -31,6 +31,21 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_fault_that_somebody_has_to_mend_is_told_after_one_that_goes_by_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    faults = FaultLog(logging.getLogger("edge.test"))
+    for kind in ("", "", "refused", "", "refused"):
+        faults.failed("broker: %s", kind or "away", kind=kind)
+    faults.worked("broker is back")
+    faults.failed("broker: %s", "refused", kind="refused")
+    faults.failed("broker: %s", "away")
+
+    told = ["broker: away", "broker: refused", "broker is back", "broker: refused"]
+    assert [record.getMessage() for record in caplog.records] == told
+
+
 def test_a_fault_is_a_warning_once_then_quiet_and_its_end_is_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     faults = FaultLog(logging.getLogger("edge.test"))

@@ -352,10 +352,25 @@ def test_what_a_device_has_is_kept_renewed_or_refused(site: Site) -> None:
     assert site.ok("check", "devices", "hall-pi", "-", given="PEM?") == "renew: what is there is no certificate\n"
     assert site.ok("check", "devices", "yard-pi", device) == "renew: it is for hall-pi\n"
     assert site.ok("check", "devices", "hall-pi", site.person()) == "renew: it is of another authority\n"
-    site.ok("revoke", "devices", "hall-pi")
+    site.device("hall-pi")
+    site.ok("revoke", "devices", "hall-pi", "--serial", openssl("x509", "-in", device, "-noout", "-serial").strip()[7:])
     assert re.search(
         r": devices hall-pi: the certificate \w+ was revoked on 20", site.refused("check", "devices", "hall-pi", device)
     )
+
+
+def test_who_was_shut_out_gets_in_again_only_when_somebody_says_so(site: Site) -> None:
+    """Also when the device has deleted what it had, or only says so."""
+    device = site.device("hall-pi")
+    site.ok("revoke", "devices", "hall-pi")
+    new = request(site.others, "new")
+    for shown in (device, "-"):
+        assert "all its certificates were revoked" in site.refused("check", "devices", "hall-pi", shown)
+    assert "all its certificates were revoked" in site.refused("sign", "devices", "hall-pi", new)
+    readmitted = site.ok("check", "devices", "hall-pi", device, "--readmit")
+    assert readmitted == "renew: it was revoked, and is let in again\n"
+    assert "BEGIN CERTIFICATE" in site.ok("sign", "devices", "hall-pi", new, "--readmit")
+    assert "BEGIN CERTIFICATE" in site.ok("sign", "devices", "hall-pi", new), "it is let in"
 
 
 BAD_NAMES = ["", "hall pi", "../hall-pi", "a/b", "hall.pi", "hall-pi\n", "ö", "a" * 65, "*", "+", "a\0b"]
@@ -568,7 +583,7 @@ def test_any_name_is_signed_as_it_is_or_refused(shared: Site, name: str) -> None
     printed = io.StringIO()
     csr = (shared.others / "csr.csr").read_bytes()
     before = {*shared.pki.rglob("*")}
-    options = {"days": 10, "role": "", "addresses": [], "replace": False}
+    options = {"days": 10, "role": "", "addresses": [], "replace": False, "readmit": False}
     if not config.NAME.fullmatch(name) or name in pki.ROLES:
         with pytest.raises(pki.Refused), contextlib.redirect_stdout(printed):
             pki.sign(shared.pki, "devices", name, csr, **options)

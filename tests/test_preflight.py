@@ -120,3 +120,11 @@ def test_a_client_certificate_that_is_not_there_is_told(tmp_path: Path) -> None:
         f"here: mqtt.cert_file = '{tmp_path}/cert': no such file",
         f"here: mqtt.key_file = '{tmp_path}/key': no such file",
     ]
+
+
+def test_a_key_that_does_not_belong_to_the_certificate_is_told(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    certificate, stranger = tmp_path / "server.crt", tmp_path / "stranger.key"
+    (line,) = told(mqtt__cert_file=str(certificate), mqtt__key_file=str(stranger))
+    assert line == f"here: mqtt.key_file = '{stranger}': does not belong to the certificate {certificate}"
+    assert told(mqtt__cert_file=str(certificate), mqtt__key_file=f"{tmp_path}/server.key") == []

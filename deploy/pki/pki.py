@@ -138,6 +138,11 @@ class Authority:
     def name_of(self, certificate: x509.Certificate) -> str:
         return _subject(certificate, NameOID.USER_ID if self.name == "people" else NameOID.COMMON_NAME)
 
+    def has_shut_out(self, name: str) -> bool:
+        """Whether all that `name` ever had was revoked: whoever comes under it now may be who was shut out."""
+        had = [each for each in self.certificates() if self.name_of(each) == name]
+        return bool(had) and all(self.revoked(each.serial_number) for each in had)
+
     def seen(self, certificate: x509.Certificate) -> Issued:
         """What there is to say about one of its certificates."""
         role = _subject(certificate, NameOID.COMMON_NAME) if self.name == "people" else ""
@@ -177,7 +182,16 @@ def init(pki: Path) -> None:
 
 
 def sign(
-    pki: Path, authority: str, name: str, request: bytes, *, days: int, role: str, addresses: list[str], replace: bool
+    pki: Path,
+    authority: str,
+    name: str,
+    request: bytes,
+    *,
+    days: int,
+    role: str,
+    addresses: list[str],
+    replace: bool,
+    readmit: bool,
 ) -> None:
     """Print a certificate for who has made the request. Of the request only the key counts."""
     pattern = KINDS[authority].name
@@ -188,6 +202,8 @@ def sign(
     public_key = _requested_key(request)
     with _locked(pki):
         issuer = Authority.open(pki, authority)
+        if not readmit and issuer.has_shut_out(name):
+            raise Refused(_shut_out(authority, name))
         earlier = issuer.certificates()
         for each in earlier:
             if each.public_key() == public_key and issuer.revoked(each.serial_number):
@@ -243,9 +259,12 @@ def table(pki: Path, *, expiring_days: int | None, as_json: bool) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def check(pki: Path, authority: str, name: str, certificate: bytes, *, days: int) -> None:
-    """Print whether what `name` has can stay: `keep: …` or `renew: …`, and why. Raises Refused when it was revoked."""
+def check(pki: Path, authority: str, name: str, certificate: bytes, *, days: int, readmit: bool) -> None:
+    """Print whether what `name` has can stay: `keep: …` or `renew: …`, and why. Raises Refused when it was revoked, or
+    all that it ever had was, whatever it shows now."""
     issuer = Authority.open(pki, authority)
+    if not readmit and issuer.has_shut_out(name):
+        raise Refused(_shut_out(authority, name))
     try:
         found = x509.load_pem_x509_certificate(certificate)
     except ValueError:
@@ -254,7 +273,11 @@ def check(pki: Path, authority: str, name: str, certificate: bytes, *, days: int
     if not issuer.has_issued(found):
         print("renew: it is of another authority")
         return
-    if revoked := issuer.revoked(found.serial_number):
+    revoked = issuer.revoked(found.serial_number)
+    if revoked and readmit:
+        print("renew: it was revoked, and is let in again")
+        return
+    if revoked:
         when = f"{revoked.revocation_date_utc:%Y-%m-%d}"
         raise Refused(f"{authority} {name}: the certificate {found.serial_number:x} was revoked on {when}")
     seen = issuer.seen(found)
@@ -264,6 +287,10 @@ def check(pki: Path, authority: str, name: str, certificate: bytes, *, days: int
         print(f"renew: {seen.days_left} days are left, fewer than {days}")
     else:
         print(f"keep: until {seen.until:%Y-%m-%d}")
+
+
+def _shut_out(authority: str, name: str) -> str:
+    return f"{authority} {name}: all its certificates were revoked; to let it in again, add --readmit"
 
 
 # What goes into certificates
@@ -517,6 +544,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("init", "make the directory and the authorities; what is there stays")
 
+    readmit = "although all that NAME had was revoked"
     signing = command("sign", "print a certificate, PEM, for the key in a CSR")
     authorities = signing.add_subparsers(dest="authority", required=True, metavar="{servers,devices,people}")
     for authority, kind in KINDS.items():
@@ -525,6 +553,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("csr", metavar="CSR", help="file, PEM; - reads standard input")
         added.add_argument("--days", type=_days, default=kind.days, help="how long it is valid (default: %(default)s)")
         added.add_argument("--replace", action="store_true", help="revoke those that NAME had before")
+        added.add_argument("--readmit", action="store_true", help=readmit)
         if authority == "servers":
             text = "what clients connect to: host names, IP addresses"
             added.add_argument(
@@ -554,6 +583,7 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("authority", choices=KINDS, metavar="AUTHORITY")
     checking.add_argument("name", metavar="NAME")
     checking.add_argument("certificate", metavar="CERTIFICATE", help="file, PEM; - reads standard input")
+    checking.add_argument("--readmit", action="store_true", help=readmit)
     checking.add_argument("--days", type=_days, default=90, help="how many have to be left (default: %(default)s)")
     return parser
 
@@ -574,13 +604,16 @@ def _run(given: argparse.Namespace) -> None:
                 role=getattr(given, "role", ""),
                 addresses=getattr(given, "addresses", []),
                 replace=given.replace,
+                readmit=given.readmit,
             )
         case "revoke":
             revoke(given.pki, given.authority, given.name, serial=given.serial)
         case "list":
             table(given.pki, expiring_days=given.expiring, as_json=given.json)
         case _:
-            check(given.pki, given.authority, given.name, _read(given.certificate), days=given.days)
+            check(
+                given.pki, given.authority, given.name, _read(given.certificate), days=given.days, readmit=given.readmit
+            )
 
 
 def main() -> int:

@@ -559,7 +559,9 @@ class Session:
         self._phase = _Phase.WAITING
         self._next_attempt_s = time.monotonic() + wait_s
         self._forget_connection()
-        address.faults.failed("broker %s: %s; %s", address, why, then)
+        # Often it comes after a fault that goes by itself, such as a broker's restart, and this one does not.
+        refused = any(words in why for words in ("refuses this client", "certificate is refused", "client certificate"))
+        address.faults.failed("broker %s: %s; %s", address, why, then, kind="refused" if refused else "")
         if (socket := self._client.socket()) is not None:
             socket.close()
 

@@ -42,7 +42,7 @@ def why_not_connected(error: Exception) -> str:
         case ssl.SSLCertVerificationError(verify_message=str(reason)):
             if error.verify_code in _BY_THE_CLOCK:
                 now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
-                return f"its certificate is refused ({reason}): by the clock of this device it is {now} UTC, is that right?"
+                return f"its certificate is refused ({reason}): this device's clock says {now} UTC, is that right?"
             return f"its certificate is refused ({reason.rstrip('.')}); see mqtt.ca_file and the name in mqtt.url"
         case ssl.SSLError() if "alert" not in (reason := _tls_reason(error)):
             return f"no TLS with what is there ({reason}); see mqtt.url, mqtt:// and ws:// are without TLS"

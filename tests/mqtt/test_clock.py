@@ -80,7 +80,7 @@ def test_with_certificates_that_are_not_valid_yet_it_says_what_its_clock_shows_a
         clock = tmp_path / "clock"
         clock.write_text(_1970)
         with device(clock, f"mqtts://localhost:{broker.port}", tmp_path / "ca.crt") as said:
-            why = "certificate is not yet valid): by the clock of this device it is 1970-01-02 00:00 UTC, is that right?"
+            why = "certificate is not yet valid): this device's clock says 1970-01-02 00:00 UTC, is that right?"
             eventually(lambda: why in said.read_text(), 20)
             clock.write_text("+0")
             eventually(lambda: said.read_text().endswith(" online\n"), 40)
