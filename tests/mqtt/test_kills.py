@@ -16,9 +16,10 @@ def test_events_outlive_daemon_and_broker_however_often_these_are_killed(model: 
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")  # shown when it fails
 
-    outcome = run(BROKERS["durable"], kills=5, events=100, seed=seed, scratch=tmp_path)
+    outcome = run(BROKERS["durable"], kills=5, events=100, seed=seed, scratch=tmp_path, grace_s=0.2)
 
     assert {*outcome.counted} == {*range(1, 101)}
+    assert outcome.one_only == 0
     for received in (outcome.online, outcome.offline):
         assert received.missing == []
         assert received.in_order
