@@ -8,7 +8,6 @@ import sqlite3
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge.logs import FaultLog
@@ -26,18 +25,9 @@ of an hour."""
 
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 30.0
 
-_WINDOW = 64  # of the oldest events are in memory, for the one who sends
+_WINDOW = 512  # of the oldest events are in memory, for the one who sends
 _BATCH = 64
 _ROOM_TO_TELL = 1 / 16  # is free again before losses are told: not while each event costs another one
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An event to be sent. content: what is published."""
-
-    event_id: str
-    camera: str
-    content: bytes
 
 
 class Outbox:
@@ -115,7 +105,7 @@ class Outbox:
         """Whether those that can be sent would survive a crash and a power cut."""
         return self._directory is not None and self._store is not None and not self._degraded
 
-    def waiting(self) -> list[Waiting]:
+    def waiting(self) -> list[Kept | Entry]:
         """The oldest of those that can be sent, in their order."""
         with self._changed:
             ready: list[Kept | Entry] = [*self._window.values()]
@@ -123,7 +113,7 @@ class Outbox:
                 passed_over = self._aside | self._sent_early
                 unwritten = (*self._writing, *self._new)
                 ready += [entry for entry in unwritten if entry.event_id not in passed_over]
-            return [Waiting(each.event_id, each.camera, each.content) for each in ready[:_WINDOW]]
+            return ready[:_WINDOW]
 
     def remove(self, event_id: str) -> None:
         """The broker has it."""

@@ -31,6 +31,7 @@ HEALTH_EVERY_S = 10.0
 
 _MOST_EVENTS_IN_FLIGHT = 16
 _SETTLE_S = 0.5
+_BROKERS_WRITE_WITHIN_S = 1.0
 _NOT_YET = "not connected yet"
 _MOST_SHOWN = 40
 
@@ -114,6 +115,7 @@ class MqttSink:
         self._told: DeviceInfo | None = None
         self._next_health_s = 0.0
         self._in_flight: set[str] = set()
+        self._acknowledged: dict[str, float] = {}  # events, and when that was
         self._replies: list[Message] = []
         self._ignored = 0
         self._connections = 0
@@ -157,6 +159,7 @@ class MqttSink:
             self._outbox.settle(min(timeout_s / 4, _SETTLE_S))
             self._keep_up()
         self._session.close(self._state(v1.DeviceState.STOPPED), deadline.left_s())
+        self._remove_acknowledged(since_s=0.0)
 
     def _look(self) -> None:
         """That a connection stands is no proof that the broker has what is published: what it says of the device is."""
@@ -201,6 +204,7 @@ class MqttSink:
         self._published.clear()
         self._told = None
         self._in_flight.clear()
+        self._acknowledged.clear()
         self._outbox.rewind()
         self._next_health_s = 0.0
         self._session.subscribe(self._topics.state, qos=1)
@@ -290,8 +294,9 @@ class MqttSink:
             self._retained.cleared(topic)
 
     def _send_events(self) -> None:
+        self._remove_acknowledged(since_s=_BROKERS_WRITE_WITHIN_S)
         for event in self._outbox.waiting() if len(self._outbox) else ():
-            if event.event_id in self._in_flight:
+            if event.event_id in self._in_flight or event.event_id in self._acknowledged:
                 continue
             if len(self._in_flight) >= _MOST_EVENTS_IN_FLIGHT:
                 return
@@ -308,8 +313,16 @@ class MqttSink:
 
     def _has_event(self, event_id: str) -> None:
         self._in_flight.discard(event_id)
-        self._outbox.remove(event_id)
+        self._acknowledged[event_id] = time.monotonic()
         self._stats.sent("mqtt event")
+
+    def _remove_acknowledged(self, *, since_s: float) -> None:
+        """Not at once: brokers acknowledge first and write then. One that is killed in between breaks the connection,
+        and at the next one gets the event again."""
+        until_s = time.monotonic() - since_s
+        for event_id in [event_id for event_id, at_s in self._acknowledged.items() if at_s <= until_s]:
+            del self._acknowledged[event_id]
+            self._outbox.remove(event_id)
 
     def _send_replies(self) -> None:
         waiting, self._replies = self._replies, []

@@ -58,6 +58,20 @@ class Desk:
         eventually(is_empty, 20)
         return sent
 
+    def send_until_told(self, lost: int) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        """All that is sent until so many are told as lost, and what of it tells so."""
+        sent: list[dict[str, object]] = []
+
+        def told() -> list[dict[str, object]]:
+            return [event for event in sent if event["type"] == "events_lost"]
+
+        def all_told() -> bool:
+            sent.extend(self.send_all())
+            return sum(int(str(event["count"])) for event in told()) == lost
+
+        eventually(all_told)
+        return sent, told()
+
 
 @contextlib.contextmanager
 def desk(directory: Path | None, session: str = "s", *, size_bytes: int = SMALL_BYTES) -> Iterator[Desk]:
@@ -172,12 +186,8 @@ def test_the_oldest_go_first_and_an_event_tells_of_them_when_there_is_room(tmp_p
         assert 0 < lost < 2000
         assert len(front.outbox) == 2000 - lost
         assert front.ready()[0] == f"s-{lost + 1}"
-        sent = front.send_all()
-        eventually(lambda: front.outbox.settle(5) and not front.outbox.waiting())
-        sent += front.send_all()
+        sent, told = front.send_until_told(lost)
 
-        told = [event for event in sent if event["type"] == "events_lost"]
-        assert sum(int(str(event["count"])) for event in told) == lost
         assert ids([event for event in sent if event not in told]) == [f"s-{n}" for n in range(lost + 1, 2001)]
         assert front.outbox.lost == lost
 
@@ -190,10 +200,8 @@ def test_losses_that_were_not_told_are_told_by_the_next_session(tmp_path: Path) 
         lost = front.outbox.lost
         assert lost
     with desk(tmp_path, "t") as after:
-        sent = after.send_all()
-        eventually(lambda: after.outbox.settle(5) and not (after.outbox.waiting() or after.outbox._new))
-        sent += after.send_all()
-        assert [event["count"] for event in sent if event["type"] == "events_lost"] == [lost]
+        _, told = after.send_until_told(lost)
+        assert len(told) == 1
 
 
 class TestDiskTrouble:
