@@ -73,13 +73,12 @@ class Scene:
         self.serials += serials
         return self.maker.answered(serials, width=width)
 
-    def health(self) -> dict[str, Any]:
-        """What the next message says of the outbox."""
-        before = len(self.outside.heard)
-        eventually(lambda: [told for what, told in self.outside.heard[before:] if what == "health"], 25)
-        (found,) = [told for what, told in self.outside.heard[before:] if what == "health"][-1:]
-        outbox: dict[str, Any] = found["outbox"]
-        return outbox
+    def reports(self, *, lost: int = 0, durable: bool) -> None:
+        """Wait for a message that says so of the outbox, and that nothing waits in it; the next may be too early."""
+        before, wanted = len(self.outside.heard), {"waiting": 0, "lost": lost, "durable": durable}
+        eventually(
+            lambda: wanted in [told["outbox"] for what, told in self.outside.heard[before:] if what == "health"], 35
+        )
 
     def hears_all(self) -> None:
         eventually(lambda: not {*self.serials} - self.outside.serials, 30)
@@ -126,13 +125,13 @@ def gets_full(scene: Scene) -> None:
 
     assert scene.happens(100)
     scene.hears_all()
-    assert scene.health() == {"waiting": 0, "lost": 0, "durable": True}
+    scene.reports(durable=True)
     scene.broker.kill()
     for _ in range(20):
         assert scene.happens(50)
     scene.broker.start()
     scene.hears_all()
-    assert scene.health() == {"waiting": 0, "lost": 0, "durable": True}
+    scene.reports(durable=True)
     scene.sees_poses()
     assert scene.faults == 0
 
@@ -144,14 +143,14 @@ def is_full_and_gets_room(scene: Scene) -> None:
 
     assert not scene.happens(5)
     scene.hears_all()
-    assert scene.health() == {"waiting": 0, "lost": 0, "durable": False}
+    scene.reports(durable=False)
     scene.sees_poses()
     assert scene.faults == 1
 
     free(scene.directory)
     eventually(scene.happens, 60)
     scene.hears_all()
-    assert scene.health() == {"waiting": 0, "lost": 0, "durable": True}
+    scene.reports(durable=True)
     assert "can be written again" in scene.log.read_text()
     assert scene.faults == 1
 
@@ -179,7 +178,7 @@ def holds_no_more(scene: Scene) -> None:
     assert serials[1:] == scene.serials[-len(serials) + 1 :], "the oldest went, and nothing in between"
     lost = sum({each["id"]: each["count"] for each in told()}.values())
     assert lost > 1000
-    assert scene.health() == {"waiting": 0, "lost": lost, "durable": True}
+    scene.reports(lost=lost, durable=True)
     for each in told():
         assert each["type"] == "events_lost"
         assert each["camera"] == "front"
