@@ -8,11 +8,11 @@ event counts once the daemon has said that it is on its disk; one that did not g
 daemon that comes next. Two outside clients subscribe with a session that the broker keeps for them: one is there all
 the time and comes back when the broker does, the other one goes before the first kill and comes after the last.
 
-durable: a broker that writes its state at each change. default: one with `persistence true` and nothing else, which
-writes every half hour. memory: one that keeps nothing.
+durable: a broker that keeps messages as deploy/broker does, written at each change. default: one with `persistence
+true` and nothing else, which writes every half hour. memory: one that keeps nothing.
 
 mosquitto acknowledges a message first and writes it then, within milliseconds: a kill in between loses it for who is
-away, though the daemon has done its part. grace leaves that out, by keeping the daemon from sending for a moment.
+away, unless the daemon sends it again. grace leaves that out, by keeping the daemon from sending for a moment.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -43,12 +44,15 @@ from paho.mqtt.properties import Properties
 from edge.cli.local_server import free_port
 from tests import eventful
 from tests.conftest import eventually
+from tests.secured_broker import SHIPPED
 from tests.servers import mosquitto
 
 EVENT = "pose/v1/killed/camera/front/event"
 
+_KEEPING = "persistence |autosave_|max_queued_|max_inflight_|queue_qos0_|persistent_client_"
+
 BROKERS = {
-    "durable": "persistence true\nautosave_interval 1\nautosave_on_changes true",
+    "durable": "\n".join(re.findall(rf"^(?:{_KEEPING}).*$", (SHIPPED / "mosquitto.conf").read_text(), re.MULTILINE)),
     "default": "persistence true",
     "memory": "persistence false",
 }

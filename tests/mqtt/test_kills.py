@@ -16,7 +16,7 @@ def test_events_outlive_daemon_and_broker_however_often_these_are_killed(model: 
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")  # shown when it fails
 
-    outcome = run(BROKERS["durable"], kills=5, events=100, seed=seed, scratch=tmp_path, grace_s=0.2)
+    outcome = run(BROKERS["durable"], kills=5, events=100, seed=seed, scratch=tmp_path)
 
     assert {*outcome.counted} == {*range(1, 101)}
     assert outcome.one_only == 0
