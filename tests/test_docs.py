@@ -38,6 +38,9 @@ FOREIGN = {
     "Input/output error",
     "(at line 3, column 7)",
     "libEGL.so.1",
+    "unknown ca",
+    "certificate expired",
+    "certificate revoked",
 }
 
 
