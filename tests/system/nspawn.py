@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import http.server
 import os
 import shlex
@@ -73,12 +74,17 @@ class Host:
         ]
 
 
+_HOSTS = itertools.count(os.getpid())
+"""One name and network each: several may run at once, also in one process."""
+
+
 @contextlib.contextmanager
 def nspawn_host(*, suite: str = "trixie", name: str = "hall-pi") -> Iterator[Host]:
     """Boot a host that has never seen edge-pose. suite: a Debian release."""
     archive = _bare_system(suite)
-    number = os.getpid() % 250 + 1
-    link = f"edge{os.getpid()}"
+    this = next(_HOSTS)
+    number = this % 250 + 1
+    link = f"edge{this}"
     outside, address = f"10.213.{number}.1", f"10.213.{number}.2"
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-pose-host-")))
