@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import http.server
+import itertools
 import os
 import shlex
 import shutil
