@@ -249,8 +249,7 @@ class Outbox:
     def _opened(self) -> EventStore:
         if self._store is None:
             store = self._open()
-            first = self._left_open is None
-            if first:
+            if self._left_open is None:
                 self._left_open = store.left_open()
             while self._salvaged:
                 store.add(self._salvaged[:_BATCH], {})
