@@ -75,9 +75,10 @@ class App:
         *,
         settings: Settings | None = None,
         state_dir: Path | None = None,
+        sources: Callable[[str, CameraConfig], FrameSource] | None = None,
     ) -> None:
         """Wire everything. settings: what of `config` was set at run time. state_dir: where is kept what has to survive
-        a restart, None for nowhere.
+        a restart, None for nowhere. sources: what gives a camera's frames, by default what its configuration says.
 
         Raises ConfigError for what only shows now, such as a directory that can't be written.
         """
@@ -91,6 +92,7 @@ class App:
         self._model = model
         self._inbox = inbox
         self._state_dir = state_dir
+        self._source_of = sources or frame_source
         self._versions = versions()
         self.events = EventLog(self.session)
         self.outbox: Outbox | None = None
@@ -246,7 +248,7 @@ class App:
         camera = self.config.camera[name]
         return CameraPipeline(
             name,
-            frame_source(name, camera),
+            self._source_of(name, camera),
             self._estimator(),
             outlets=self.daemon.outlets,
             stats=self.stats.cameras[name],

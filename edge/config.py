@@ -127,6 +127,7 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterVali
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 Rate = Annotated[float, Field(ge=0.01, le=1000)] | Literal["unlimited"]
+Workers = Annotated[int, Field(ge=1, le=16)] | Literal["auto"]
 Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
 """What the daemon can be asked for over MQTT."""
 SettingValue = bool | int | float | str
@@ -232,6 +233,13 @@ class PoseConfig(_Section):
     segmentation: bool = Field(
         True, title="Segmentation", description="give a mask of each person", json_schema_extra=_AT_RUN_TIME
     )
+    workers: Workers = Field(
+        "auto",
+        title="Workers",
+        description="estimators a camera, each on a core of its own; auto: one, and more while it can't keep up and "
+        "cores and memory are free",
+        json_schema_extra=_unit("workers") | _AT_RUN_TIME,
+    )
 
 
 class MqttConfig(_Section):
@@ -311,6 +319,12 @@ class RerunConfig(_Section):
         title="Room for recordings",
         description="stop recording when record_dir holds so much of .rrd",
         json_schema_extra=_unit("MB"),
+    )
+    frames_hz: Rate = Field(
+        30.0,
+        title="Frames rate",
+        description='pictures, masks and points a second and camera at most, or "unlimited": every frame',
+        json_schema_extra=_unit("Hz"),
     )
     video: Literal["h264", "jpeg", "off"] = Field("h264", title="Video", description="how pictures are logged")
     mask: Literal["image", "off"] = Field("image", title="Mask", description="whether segmentation masks are logged")

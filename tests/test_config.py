@@ -11,6 +11,7 @@ from edge.config import (
     Config,
     MqttConfig,
     Rate,
+    Workers,
     can_be_set_at_run_time,
     masked,
     without_credentials,
@@ -77,7 +78,7 @@ def _keys(section: type[BaseModel] = Config, above: str = "") -> list[tuple[str,
 
 @pytest.mark.parametrize(("key", "field"), _keys(), ids=[key for key, _ in _keys()])
 def test_every_key_has_a_title_and_every_number_a_unit(key: str, field: FieldInfo) -> None:
-    is_number = field.annotation in (int, float, Rate)
+    is_number = field.annotation in (int, float, Rate, Workers)
     unit = field.json_schema_extra.get("unit") if isinstance(field.json_schema_extra, dict) else None
 
     assert field.title
@@ -93,6 +94,7 @@ def test_what_can_be_set_from_afar_is_a_list_that_nobody_makes_longer_by_the_way
         "log_level",
         "camera.front.paused",
         "pose.model",
+        "pose.workers",
         "pose.max_people",
         "pose.segmentation",
         "mqtt.landmarks_hz",
