@@ -5,6 +5,7 @@ It names the concrete classes of adapters; so does, of all others, only diagnosi
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
 import sys
@@ -20,14 +21,15 @@ from edge.config import CameraConfig, Config, MqttConfig, Rate, RerunConfig
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
 from edge.device import board
-from edge.device.health import MachineWatch
+from edge.device.health import MachineWatch, memory_available_mb
 from edge.errors import OrderRefused, UnforeseenError
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
 from edge.event_log import EventLog
+from edge.inference import Inference, SpareCores
 from edge.interfaces import FrameSource
 from edge.lanes import Lane, LaneGroup
-from edge.pipeline import CameraPipeline, Inference
+from edge.pipeline import CameraPipeline
 from edge.reports import BrokerReach, DeviceInfo, HealthReport, LinkState
 from edge.settings import Settings
 from edge.stats import FrameRates, Stats
@@ -48,6 +50,8 @@ _PARCEL_BYTES = 16_000_000
 # Eight rows at a time cost Rerun 1.4 ms a row, one at a time 2.2 ms.
 _RERUN_BATCH = 8
 _RERUN_LINGER_S = 0.1
+# What a worker takes (full, with masks) and as much again: a board with 1 GB stays with one.
+_ROOM_FOR_A_WORKER_MB = 400
 # On top of the daemon's deadline: what the last acknowledgements remove, and a disk that is slow.
 _OUTBOX_CLOSE_S = 2.0
 
@@ -100,7 +104,9 @@ class App:
         self._link: LinkSink | None = None
         self._mqtt: MqttSink | None = None
         self._groups = _group_parts(config, model)
+        self._spare_cores = SpareCores(has_memory=_has_room_for_a_worker)
         self.daemon = Daemon(inbox, {name: group for name in _GROUPS if (group := self._build(name)) is not None})
+        self._share_cores()
         self.daemon.cameras.update({name: self._camera(name) for name in config.camera})
         self._cameras = _camera_parts(config, model)
 
@@ -161,12 +167,13 @@ class App:
     ) -> list[str]:
         """Exchange the `groups` of lanes and whatever differs of cameras; the names of the latter."""
         wanted, running = _camera_parts(self.config, model), self._cameras
+        self._share_cores()
         self.stats.count([*dict.fromkeys((*self.stats.cameras, *wanted))])
         # What of a camera changes in its place needs no change where the camera is made anew.
         anew = {name: self._camera(name) for name in wanted if not self._stays(name, wanted)}
         stay = [name for name in wanted if name not in anew]
         swaps = {
-            name: self.daemon.cameras[name].beside(self._estimator())
+            name: self.daemon.cameras[name].beside(self._estimator, self._workers)
             for name in stay
             if running[name].pose != wanted[name].pose and not self.daemon.cameras[name].ended
         }
@@ -249,14 +256,24 @@ class App:
         return CameraPipeline(
             name,
             self._source_of(name, camera),
-            self._estimator(),
+            self._estimator,
             outlets=self.daemon.outlets,
             stats=self.stats.cameras[name],
             drops=self.stats,
             on_end=self.daemon.camera_ended,
             on_event=self.events.happened,
             paused=camera.paused,
+            workers=self._workers,
         )
+
+    @property
+    def _workers(self) -> int | SpareCores:
+        workers = self.config.pose.workers
+        return self._spare_cores if workers == "auto" else workers
+
+    def _share_cores(self) -> None:
+        """One for each camera; what is left is for those that can't keep up."""
+        self._spare_cores.allow(len(os.sched_getaffinity(0)) - len(self.config.camera))
 
     def _estimator(self) -> MediaPipeEstimator:
         pose = self.config.pose
@@ -417,7 +434,7 @@ _GROUPS = ("mqtt", "rerun")
 
 
 def _camera_parts(config: Config, model: Model) -> dict[str, _CameraParts]:
-    pose = (config.pose.max_people, config.pose.segmentation, model)
+    pose = (config.pose.max_people, config.pose.segmentation, config.pose.workers, model)
     return {
         name: _CameraParts(camera.model_copy(update={"paused": False}), pose, camera.paused)
         for name, camera in config.camera.items()
@@ -489,6 +506,11 @@ def frame_source(name: str, camera: CameraConfig) -> FrameSource:
     from edge.cameras.stream import StreamSource
 
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
+
+
+def _has_room_for_a_worker() -> bool:
+    available_mb = memory_available_mb()
+    return available_mb is None or available_mb >= _ROOM_FOR_A_WORKER_MB
 
 
 def _hz(rate: Rate) -> float | None:

@@ -10,10 +10,11 @@ from typing import TypeVar
 
 from edge.control import CameraEnded, Inbox, Request, Stop
 from edge.errors import CameraUnusable, EstimatorError, OrderRefused
+from edge.inference import Inference
 from edge.lanes import IDLE_S, LaneGroup, Outlets
 from edge.logs import of_camera
 from edge.pacing import Deadline
-from edge.pipeline import STALLED_AFTER_S, CameraPipeline, Inference
+from edge.pipeline import STALLED_AFTER_S, CameraPipeline
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from edge.errors import SinkError
 from edge.interfaces import Sink
@@ -32,10 +32,23 @@ class SlotOverflow(StrEnum):
     WAIT = "wait"  # a file: every frame counts
 
 
+class Taken(NamedTuple, Generic[T]):
+    """at_ns: the time.monotonic_ns at which the item went in. number: how many were taken before it."""
+
+    item: T
+    at_ns: int
+    number: int
+
+
 class Slot(Generic[T]):
-    """A queue of one item between a thread that puts and a thread that takes. With the item comes when it went in."""
+    """A queue of one item between a thread that puts and threads that take."""
 
     def __init__(self, overflow: SlotOverflow) -> None:
+        self.puts = 0
+        """How many items came."""
+        self.pressed = 0
+        """How many of them found the one before still there."""
+        self.taken = 0
         self._overflow = overflow
         self._condition = threading.Condition()
         self._items: deque[tuple[T, int]] = deque()
@@ -44,6 +57,8 @@ class Slot(Generic[T]):
     def put(self, item: T) -> bool:
         """True when the item went in and nothing was lost; False when an older item or, after `close`, this one was."""
         with self._condition:
+            self.puts += 1
+            self.pressed += bool(self._items)
             if self._overflow is SlotOverflow.WAIT:
                 self._condition.wait_for(lambda: not self._items or self._closed)
             if self._closed:
@@ -54,8 +69,8 @@ class Slot(Generic[T]):
             self._condition.notify_all()
             return not replaced
 
-    def take(self, relieved: threading.Event | None = None) -> tuple[T, int] | None:
-        """The item and the time.monotonic_ns at which it went in, waiting for it; None once closed and empty.
+    def take(self, relieved: threading.Event | None = None) -> Taken[T] | None:
+        """The item, waiting for it; None once closed and empty.
 
         relieved: once it is set and `wake` was called, None: what comes is for another thread to take.
         """
@@ -67,9 +82,16 @@ class Slot(Generic[T]):
             self._condition.wait_for(lambda: self._items or self._closed or is_relieved())
             if is_relieved():
                 return None
-            item = self._items.popleft() if self._items else None
+            if not self._items:
+                return None
+            taken = Taken(*self._items.popleft(), self.taken)
+            self.taken += 1
             self._condition.notify_all()
-            return item
+            return taken
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     @property
     def over(self) -> bool:

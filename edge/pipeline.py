@@ -2,7 +2,7 @@
 
     source --capture thread--+--> lanes of Frame (video)
                              |
-                             +--> Slot --inference thread--> lanes of Observation
+                             +--> Slot --inference threads--> lanes of Observation
 
 Nothing flows back, so no sink can slow the estimator or another sink. While the camera runs it can be paused, and
 another estimator can take over from one frame to the next.
@@ -11,7 +11,6 @@ another estimator can take over from one frame to the next.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -19,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edge import reports
-from edge.errors import CameraLost, EdgePoseError, UnforeseenError
+from edge.errors import CameraLost, EdgePoseError
+from edge.inference import Estimate, Inference, Pulse, SpareCores, unforeseen
 from edge.interfaces import EndOfStream, FrameSource, PoseEstimator
 from edge.lanes import IDLE_S, Outlets, Slot, SlotOverflow
 from edge.logs import FaultLog, of_camera
@@ -44,112 +44,16 @@ EventReport = Callable[[str, Happening], str]
 """Takes the camera and what has happened; gives the event's id."""
 
 
-class Pulse:
-    """Whether a thread gets on: it beats with every step, and rests while it waits for something on purpose."""
-
-    def __init__(self) -> None:
-        self._last_s = math.inf
-        self._patience = 1.0
-
-    def beat(self, patience: float = 1.0) -> None:
-        """patience: how many times as long as others the next step may take."""
-        self._last_s, self._patience = time.monotonic(), patience
-
-    def rest(self) -> None:
-        """From now on nothing is expected, until the next beat."""
-        self._last_s = math.inf
-
-    def is_silent(self, after_s: float) -> bool:
-        """Whether the next beat is overdue, if a step takes no longer than `after_s`."""
-        return time.monotonic() - self._last_s > after_s * self._patience
-
-
-class Inference:
-    """A thread with an estimator of its own: it loads the model, waits for its turn, and works until it is relieved."""
-
-    def __init__(self, camera: CameraPipeline, estimator: PoseEstimator) -> None:
-        self.failure: EdgePoseError | None = None
-        self.loaded = threading.Event()
-        """The model is there, or won't be: then `failure` says why."""
-        self.relieved = threading.Event()
-        self.pulse = Pulse()
-        self._camera = camera
-        self._estimator = estimator
-        self._turn = threading.Event()
-        self._decision = threading.Lock()
-        self._left = False
-        self._thread = threading.Thread(target=self._run, name=f"inference-{camera.name}", daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    @property
-    def begun(self) -> bool:
-        return self._thread.ident is not None
-
-    def load(self) -> None:
-        self._thread.start()
-
-    def begin(self) -> None:
-        """Its turn: from now on it takes frames."""
-        self._turn.set()
-
-    def relieve(self) -> None:
-        """It finishes the frame that it has and takes no other; before its turn, it goes."""
-        self.relieved.set()
-        self._turn.set()
-
-    def call_back(self) -> bool:
-        """Take the relief back. False: too late, it takes no more frames."""
-        with self._decision:
-            if not self._left:
-                self.relieved.clear()
-            return not self._left
-
-    def leaves(self) -> bool:
-        """For its thread: whether it is relieved, and if so, for good."""
-        with self._decision:
-            self._left = self.relieved.is_set()
-            return self._left
-
-    def join(self, deadline: Deadline) -> bool:
-        """False when it is still busy after `deadline`."""
-        if self.begun:
-            self._thread.join(deadline.left_s())
-        return not self.alive
-
-    def _run(self) -> None:
-        try:
-            with self._estimator as estimator:
-                newest = self._camera.latest
-                if newest is not None and not self.relieved.is_set():
-                    estimator.estimate(newest)  # the first one takes several times as long as those after it
-                self.loaded.set()
-                self._turn.wait()
-                self._camera.infer(self, estimator)
-        except EdgePoseError as error:
-            self.failure = error
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it must not look like a clean end
-            self.failure = unforeseen(self._camera.name, error)
-        finally:
-            self.pulse.rest()
-            try:
-                if not self.leaves():
-                    self._camera.inference_ended(self)
-            finally:
-                self.loaded.set()  # last: whoever waits for it looks at the camera's failure next
-
-
 class CameraPipeline:
-    """One camera's way from the source to the lanes: a thread that captures and a thread that infers."""
+    """One camera's way from the source to the lanes: a thread that captures and one or several that infer."""
 
     def __init__(
         self,
         name: str,
         source: FrameSource,
-        estimator: PoseEstimator,
+        estimator: Callable[[], PoseEstimator],
         *,
+        workers: int | SpareCores = 1,
         outlets: Outlets,
         stats: CameraStats,
         drops: Stats,
@@ -186,7 +90,7 @@ class CameraPipeline:
         self._lost: tuple[float, str] | None = None  # since when, and the event that says so
         self._pulse = Pulse()
         self._capture = threading.Thread(target=self._run_capture, name=f"capture-{name}", daemon=True)
-        self._inference = Inference(self, estimator)
+        self._inference = Inference(self, self._slot, estimator, workers)
 
     @property
     def loaded(self) -> threading.Event:
@@ -209,21 +113,19 @@ class CameraPipeline:
             self._paused = paused
             self._orders.notify_all()
 
-    def beside(self, estimator: PoseEstimator) -> Inference:
-        """Another estimator, to be loaded while the one in use goes on; then `take_over`."""
-        return Inference(self, estimator)
+    def beside(self, estimator: Callable[[], PoseEstimator], workers: int | SpareCores = 1) -> Inference:
+        """Other estimators, to be loaded while those in use go on; then `take_over`."""
+        return Inference(self, self._slot, estimator, workers)
 
     def take_over(self, new: Inference, deadline: Deadline) -> bool:
         """Let `new`, which is loaded, estimate from the next frame on. False, and nothing has changed, when the old one
         does not finish its frame before `deadline`; it may still be freeing its model when this is True."""
         old = self._inference
-        old.relieved.set()
-        self._slot.wake()
-        if not old.join(deadline) and old.call_back():
+        old.relieve()
+        if not old.has_left(deadline) and old.call_back():
             return False
         if old.failure is not None and not self.ended:
             self._log.warning("camera %s: %s; another estimator was about to take over", self.name, old.failure)
-            self._broken = False
         self._inference = new
         new.begin()
         return True
@@ -238,8 +140,8 @@ class CameraPipeline:
 
     def stalled(self, after_s: float) -> list[str]:
         """The threads that have not got on for `after_s` without a reason to wait: "capture", "inference"."""
-        pulses = {"capture": self._pulse, "inference": self._inference.pulse}
-        return [thread for thread, pulse in pulses.items() if pulse.is_silent(after_s)]
+        silent = {"capture": self._pulse.is_silent(after_s), "inference": self._inference.is_silent(after_s)}
+        return [thread for thread, is_silent in silent.items() if is_silent]
 
     def join(self, deadline: Deadline) -> bool:
         """False when a thread is still busy after `deadline`."""
@@ -248,45 +150,38 @@ class CameraPipeline:
         self._left_behind = not self._inference.join(deadline) or self._capture.is_alive()
         return not self._left_behind
 
-    def infer(self, me: Inference, estimator: PoseEstimator) -> None:
-        """For the inference thread: estimate frames until there are no more or it is relieved."""
-        while True:
-            taken = self._slot.take(me.relieved)
-            if taken is None:
-                if me.leaves() or self._slot.over:
-                    return
-                continue  # it was called back
-            me.pulse.beat()
-            frame, arrived_ns = taken
-            started_ns = time.monotonic_ns()
-            try:
-                poses = estimator.estimate(frame)
-            except BaseException:
-                self._broken = True
-                self._lose(1)
-                raise
-            if self._left_behind:  # another camera of this name may have published newer ones
-                self._lose(1)
-                return
-            inferred_ns = time.monotonic_ns()
-            observation = observe(frame, poses)
-            self._outlets.observe(observation)
-            self._stats.frame_estimated(
-                people=len(poses),
-                inference_ms=(inferred_ns - started_ns) / 1e6,
-                latency_ms=(time.monotonic_ns() - arrived_ns) / 1e6,
-            )
-            me.pulse.rest()
+    def estimated(self, estimate: Estimate) -> None:
+        """For its inference: the next frame's result."""
+        if self._left_behind:  # another camera of this name may have published newer ones
+            self._lose(1)
+            return
+        arrived_ns, inference_ns = estimate.arrived_ns, estimate.inference_ns
+        self._outlets.observe(observe(estimate.frame, estimate.poses, arrived_ns=arrived_ns, inference_ns=inference_ns))
+        self._stats.workers = self._inference.at_work
+        self._stats.frame_estimated(
+            people=len(estimate.poses),
+            inference_ms=inference_ns / 1e6,
+            latency_ms=(time.monotonic_ns() - arrived_ns) / 1e6,
+        )
+
+    def not_estimated(self, cause: DropCause) -> None:
+        """For its inference: a frame was taken and gave nothing."""
+        self._lose(1, cause)
+
+    def inference_failed(self, failed: Inference) -> None:
+        """For its inference: no more frames can be estimated."""
+        if failed is self._inference and failed.failure is not None:
+            self._fail(failed.failure)
+            self._broken = True
+            self._lose(self._slot.close(discard=True))
 
     def inference_ended(self, ended: Inference) -> None:
-        """For the inference thread, as the last thing it does: without it the camera is at its end.
+        """For its inference, as the last thing it does: without it the camera is at its end.
 
         The status that follows is for the capture thread to set, as all others are.
         """
         if ended is not self._inference:
             return  # it never had its turn
-        if ended.failure is not None:
-            self._fail(ended.failure)
         self._lose(self._slot.close(discard=True))
         if not self._stopping.is_set():
             self._end = str(self.failure or "its frames are over")
@@ -314,14 +209,12 @@ class CameraPipeline:
                 self._become(CameraStatus.DISABLED, self._end)
             self._no_longer_missed("the camera is stopped")
 
-    def _lose(self, frames: int) -> None:
+    def _lose(self, frames: int, cause: DropCause = DropCause.NEWER_FRAME) -> None:
         """Count frames that will not be estimated."""
         if self._stopping.is_set():
             cause = DropCause.STOPPED
         elif self._broken:
             cause = DropCause.ESTIMATOR_FAILED
-        else:
-            cause = DropCause.NEWER_FRAME
         self._drops.dropped(f"camera {self.name}", cause, frames)
 
     def _fail(self, error: EdgePoseError) -> None:
@@ -430,9 +323,3 @@ class CameraPipeline:
             if not self._slot.put(frame):
                 self._lose(1)
             self._pulse.beat()
-
-
-def unforeseen(camera: str, error: BaseException) -> UnforeseenError:
-    """What nobody thought of, in one line; where it happened goes to the log."""
-    of_camera(log, camera).debug("camera %s: %r", camera, error, exc_info=error)
-    return UnforeseenError(f"camera {camera}: {type(error).__name__}: {error}; see the log at level debug")

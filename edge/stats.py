@@ -21,6 +21,7 @@ class DropCause(StrEnum):
     TOO_LARGE = "too_large"  # more than the receiver takes in one piece
     BROKEN_GROUP = "broken_group"  # a video packet whose keyframe is gone can't be shown
     ESTIMATOR_FAILED = "estimator_failed"  # the pose estimator broke, with this frame or before it
+    LATE = "late"  # its estimator fell so far behind the others that later frames went ahead
     SINK_FAILED = "sink_failed"  # the sink raised an error
     DISK_BUDGET = "disk_budget"  # the recordings have used up the space they may take
     TOO_MANY = "too_many"  # more than anybody could mean: not even refused
@@ -63,8 +64,11 @@ class CameraCounts:
     estimated: int
     with_people: int
     people: int  # in the newest frame
+    workers: int  # estimators at work
     inference: Percentiles | None
     latency: Percentiles | None  # frame in the pipeline's hands to observation sealed
+    publish: Percentiles | None  # frame in the pipeline's hands to its landmarks handed to the broker
+    overhead: Percentiles | None  # the same without the inference
 
 
 class CameraStats:
@@ -74,12 +78,15 @@ class CameraStats:
 
     def __init__(self) -> None:
         self.status = CameraStatus.RECONNECTING
+        self.workers = 0
         self._captured = 0
         self._estimated = 0
         self._with_people = 0
         self._people = 0
         self._inference_ms: deque[float] = deque(maxlen=self._WINDOW)
         self._latency_ms: deque[float] = deque(maxlen=self._WINDOW)
+        self._publish_ms: deque[float] = deque(maxlen=self._WINDOW)
+        self._overhead_ms: deque[float] = deque(maxlen=self._WINDOW)
 
     def frame_captured(self) -> None:
         self._captured += 1
@@ -91,6 +98,10 @@ class CameraStats:
         self._inference_ms.append(inference_ms)
         self._latency_ms.append(latency_ms)
 
+    def frame_published(self, *, publish_ms: float, inference_ms: float) -> None:
+        self._publish_ms.append(publish_ms)
+        self._overhead_ms.append(publish_ms - inference_ms)
+
     def counts(self) -> CameraCounts:
         return CameraCounts(
             status=self.status,
@@ -98,8 +109,11 @@ class CameraStats:
             estimated=self._estimated,
             with_people=self._with_people,
             people=self._people,
+            workers=self.workers,
             inference=Percentiles.of(tuple(self._inference_ms)),
             latency=Percentiles.of(tuple(self._latency_ms)),
+            publish=Percentiles.of(tuple(self._publish_ms)),
+            overhead=Percentiles.of(tuple(self._overhead_ms)),
         )
 
 

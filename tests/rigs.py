@@ -11,6 +11,7 @@ from typing import Any, Self
 from edge.control import Inbox, Stop
 from edge.daemon import Daemon
 from edge.event_log import EventLog
+from edge.inference import SpareCores
 from edge.interfaces import EndOfStream
 from edge.lanes import Lane, LaneGroup
 from edge.pacing import Deadline
@@ -115,6 +116,19 @@ class Watcher:
         return (pose(),)
 
 
+class Crew:
+    """Makes estimators, one after the other: those that it was given, then plain ones."""
+
+    def __init__(self, *first: Watcher) -> None:
+        self.made: list[Watcher] = []
+        self._first = deque(first)
+
+    def __call__(self) -> Watcher:
+        watcher = self._first.popleft() if self._first else Watcher()
+        self.made.append(watcher)
+        return watcher
+
+
 class Shelf:
     """A sink that keeps what it gets. `gate` holds it inside of each write, `fails` says which batches it refuses."""
 
@@ -161,12 +175,14 @@ class Rig:
 
     def __init__(
         self,
-        cameras: Mapping[str, tuple[Film, Watcher]],
+        cameras: Mapping[str, tuple[Film, Watcher | Crew]],
         sinks: Mapping[str, Shelf] | None = None,
         *,
+        workers: int | SpareCores = 1,
         video: Mapping[str, Shelf] | None = None,
         capacity: int = 1000,
     ) -> None:
+        self.workers = workers
         self.stats = Stats(list(cameras))
         self.inbox = Inbox()
         self.events: list[Event] = []
@@ -184,7 +200,7 @@ class Rig:
         self,
         name: str,
         source: Film,
-        estimator: Watcher,
+        estimator: Watcher | Crew,
         *,
         paused: bool = False,
         kind: type[CameraPipeline] = CameraPipeline,
@@ -192,7 +208,8 @@ class Rig:
         return kind(
             name,
             source,
-            estimator,
+            estimator if isinstance(estimator, Crew) else lambda: estimator,
+            workers=self.workers,
             outlets=self.daemon.outlets,
             stats=self.stats.cameras[name],
             drops=self.stats,
@@ -220,11 +237,17 @@ class Rig:
         self.daemon.load(new)
         self.daemon.exchange_camera(name, new)
 
-    def swap(self, estimator: Watcher, name: str = "front") -> None:
-        """Have another estimator take over at this camera."""
-        new = self.daemon.cameras[name].beside(estimator)
+    def swap(self, estimator: Watcher | Crew, name: str = "front") -> None:
+        """Have another estimator take over at this camera, or several."""
+        new = self.daemon.cameras[name].beside(
+            estimator if isinstance(estimator, Crew) else lambda: estimator, self.workers
+        )
         self.daemon.load(new)
         self.daemon.exchange_estimator(name, new)
+
+    def at_work(self, camera: str = "front") -> int:
+        """How many estimators take frames."""
+        return self.daemon.cameras[camera]._inference.at_work
 
     def status(self, camera: str = "front") -> CameraStatus:
         return self.stats.cameras[camera].status

@@ -215,7 +215,7 @@ class TestExchange:
             rig = Rig({"front": (Film(*frames(1), never), old)})
             rig.daemon.start()
             assert old.busy.wait(PATIENCE_S)
-            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Watcher()))
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Watcher))
             rig.inbox.post(Stop("SIGTERM"))
             began_s = time.monotonic()
             with pytest.raises(EndRequested):

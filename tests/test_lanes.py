@@ -88,7 +88,7 @@ class TestSlot:
         slot: Slot[int] = Slot(overflow)
 
         def take_all() -> list[int]:
-            return [item for item, _ in iter(slot.take, None)]
+            return [taken.item for taken in iter(slot.take, None)]
 
         with ThreadPoolExecutor() as threads:
             taking = threads.submit(take_all)

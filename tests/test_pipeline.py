@@ -23,10 +23,11 @@ from edge.errors import (
     SinkError,
     UnforeseenError,
 )
+from edge.inference import Inference
 from edge.interfaces import EndOfStream
 from edge.lanes import IDLE_S
 from edge.pacing import Deadline
-from edge.pipeline import CameraPipeline, Inference
+from edge.pipeline import CameraPipeline
 from edge.stats import CameraStatus, DropCause
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -492,7 +493,7 @@ class TestAnotherEstimator:
             rig.daemon.start()
             eventually(lambda: film.given == 3)
             camera = rig.daemon.cameras["front"]
-            rig.daemon.load(beside := camera.beside(new))
+            rig.daemon.load(beside := camera.beside(lambda: new))
 
             assert not camera.take_over(beside, Deadline(0.05))
             beside.relieve()
@@ -511,7 +512,7 @@ class TestAnotherEstimator:
             rig.daemon.start()
             assert old.busy.wait(PATIENCE_S)
             camera = rig.daemon.cameras["front"]
-            rig.daemon.load(beside := camera.beside(new))
+            rig.daemon.load(beside := camera.beside(lambda: new))
             assert not camera.take_over(beside, Deadline(0.05))
             open_gate.set()
             assert camera.take_over(beside, Deadline(PATIENCE_S))
@@ -562,7 +563,7 @@ class TestAnotherEstimator:
             rig = Rig({"front": (Film(*frames(1), never), old := Watcher())})
             rig.daemon.start()
             eventually(lambda: rig.estimated() == 1)
-            beside = rig.daemon.cameras["front"].beside(new)
+            beside = rig.daemon.cameras["front"].beside(lambda: new)
             began_s = time.monotonic()
             with ThreadPoolExecutor() as threads:
                 loading = threads.submit(rig.daemon.load, beside)
@@ -591,7 +592,7 @@ class TestAnotherEstimator:
 
             rig = Rig({"front": (Film(never), Watcher())})
             rig.daemon.start()
-            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Watcher(model=model)), step)
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(lambda: Watcher(model=model)), step)
             beside.relieve()
             rig.daemon.stop()
         assert steps[:2] == [0, 1]
@@ -601,7 +602,7 @@ class TestAnotherEstimator:
             new = Watcher()
             rig = Rig({"front": (Film(more, *frames(3)), old := Watcher())})
             rig.daemon.start()
-            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(new))
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(lambda: new))
             beside.relieve()
             assert beside.join(Deadline(PATIENCE_S))
             more.set()
@@ -1051,7 +1052,7 @@ class TestRacesOfAnExchange:
             rig.daemon.start()
             eventually(lambda: sink.seqs == [0])
             camera = rig.daemon.cameras["front"]
-            rig.daemon.load(beside := camera.beside(Watcher()))
+            rig.daemon.load(beside := camera.beside(Watcher))
             taken_over = camera.take_over(beside, Deadline(0.1))
             assert leaving.is_set()
             if not taken_over:
@@ -1079,7 +1080,7 @@ class TestRacesOfAnExchange:
             camera = rig.daemon.cameras["front"]
             for _ in range(30):
                 watchers.append(TakesItsTimeToLeave())
-                rig.daemon.load(beside := camera.beside(watchers[-1]))
+                rig.daemon.load(beside := camera.beside(lambda: watchers[-1]))
                 patience_s = 0.0
                 while not camera.take_over(beside, Deadline(patience_s)):
                     never.wait(0.003)  # time enough for the old one to leave by mistake
@@ -1106,10 +1107,10 @@ class TestRacesOfAnExchange:
             rig.daemon.start()
             assert old.busy.wait(PATIENCE_S)
             camera = rig.daemon.cameras["front"]
-            relieved = camera._inference.relieved
+            inference = camera._inference
             with ThreadPoolExecutor() as threads:
                 swapping = threads.submit(rig.swap, new)
-                eventually(relieved.is_set)
+                eventually(lambda: inference.relieved)
                 open_gate.set()
                 swapping.result(PATIENCE_S)
             assert rig.stats.drops() == {("camera front", DropCause.ESTIMATOR_FAILED): 1}

@@ -118,8 +118,10 @@ def _health_of(counts: CameraCounts, fps: float | None) -> v1.CameraHealth:
         estimated=counts.estimated,
         with_people=counts.with_people,
         people=counts.people if online else UNSET,
+        workers=counts.workers if online else UNSET,
         inference=_times(counts.inference if online else None),
         latency=_times(counts.latency if online else None),
+        publish=_times(counts.publish if online else None),
     )
 
 

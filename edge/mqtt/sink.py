@@ -146,7 +146,9 @@ class MqttSink:
             camera, now_ns = observation.camera, observation.monotonic_ns
             if self._landmarks_gates[camera].admits(now_ns):
                 encode = messages.landmarks_binary if streams.landmarks_format == "cbor" else messages.landmarks
-                self._stream("landmarks", self._topics.landmarks(camera), encode(observation), streams.landmarks_type)
+                content = encode(observation)
+                if self._stream("landmarks", self._topics.landmarks(camera), content, streams.landmarks_type):
+                    self._count_published(observation)
             if self._summary_gates[camera].admits(now_ns):
                 content = v1.encode(messages.summary(observation))
                 self._stream("summary", self._topics.summary(camera), content, v1.JSON)
@@ -180,8 +182,14 @@ class MqttSink:
         if (state, self._connections) != (self._reach.state, self._reach.connection):
             self._reach = BrokerReach(state, self._connections)
 
-    def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> None:
-        self._publish(what, Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type))
+    def _count_published(self, observation: Observation) -> None:
+        camera = self._stats.cameras.get(observation.camera)
+        if camera is not None:
+            publish_ns = time.monotonic_ns() - observation.arrived_ns
+            camera.frame_published(publish_ms=publish_ns / 1e6, inference_ms=observation.inference_ns / 1e6)
+
+    def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> bool:
+        return self._publish(what, Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type))
 
     def _publish(self, what: str, message: Message) -> bool:
         """Whether the broker takes it; what it does not take is not kept either, and counted."""

@@ -26,7 +26,11 @@ class Person:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """One frame's result. camera, seq, captured_ns and monotonic_ns are the frame's own."""
+    """One frame's result. camera, seq, captured_ns and monotonic_ns are the frame's own.
+
+    arrived_ns: the time.monotonic_ns at which the frame was there to be estimated. inference_ns: how long the estimator
+    took for it.
+    """
 
     camera: str
     seq: int
@@ -35,9 +39,11 @@ class Observation:
     width_px: int
     height_px: int
     people: tuple[Person, ...]
+    arrived_ns: int = 0
+    inference_ns: int = 0
 
 
-def observe(frame: Frame, poses: Sequence[Pose]) -> Observation:
+def observe(frame: Frame, poses: Sequence[Pose], *, arrived_ns: int = 0, inference_ns: int = 0) -> Observation:
     """Seal what the estimator found in `frame`."""
     return Observation(
         camera=frame.camera,
@@ -50,4 +56,6 @@ def observe(frame: Frame, poses: Sequence[Pose]) -> Observation:
             Person(person_id=number, pose=pose, box=bounding_box(pose), angles_deg=joint_angles_deg(pose))
             for number, pose in enumerate(poses, start=1)
         ),
+        arrived_ns=arrived_ns,
+        inference_ns=inference_ns,
     )

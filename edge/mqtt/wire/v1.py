@@ -161,8 +161,12 @@ class CameraHealth(Struct, frozen=True, kw_only=True):
     estimated: Annotated[Count, Meta(description="frames in which people were looked for")]
     with_people: Annotated[Count, Meta(description="frames in which somebody was found")]
     people: Annotated[Count | UnsetType, Meta(description="in the newest frame")] = UNSET
-    inference: Annotated[Times | UnsetType, Meta(description="what the estimator takes for a frame")] = UNSET
+    workers: Annotated[Count | UnsetType, Meta(description="estimators at work, each on a core of its own")] = UNSET
+    inference: Annotated[Times | UnsetType, Meta(description="what an estimator takes for a frame")] = UNSET
     latency: Annotated[Times | UnsetType, Meta(description="from the frame's arrival to its observation")] = UNSET
+    publish: Annotated[
+        Times | UnsetType, Meta(description="from the frame's arrival to its landmarks' hand-over to the broker")
+    ] = UNSET
 
 
 class LinkState(StrEnum):
