@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "The main job on a bundled clip; needs nothing else.",
     "check": "Validate the configuration and print it.",
     "doctor": "Try each part and say what to do.",
+    "bench": "Measure how fast this machine is.",
     "models": "List, fetch and verify the pose models.",
     "watch": "A live table of all devices and cameras at a broker.",
     "send": "Send a device one command and print its answer.",

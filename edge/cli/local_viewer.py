@@ -1,4 +1,4 @@
-"""Rerun's web viewer on this machine for as long as a demonstration lasts."""
+"""Rerun's server on this machine, with its web viewer or without, for as long as a demonstration lasts."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def local_viewer() -> Iterator[LocalViewer]:
         with local_server(command, grpc_port, web_port, environment=environment):
             push = f"rerun+http://127.0.0.1:{grpc_port}/proxy"
             yield LocalViewer(push=push, page=f"http://127.0.0.1:{web_port}/?url={quote(push, safe='')}")
+
+
+@contextlib.contextmanager
+def local_hub() -> Iterator[str]:
+    """A gRPC server without a viewer, as on a hub, on the loopback interface only; where a daemon streams to."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="edge-pose-hub-") as scratch:
+        command = [str(rerun_program()), "--serve-grpc", "--bind", "127.0.0.1", "--port", str(port)]
+        command += ["--server-memory-limit", "256MB", "--memory-limit", "512MB"]
+        with local_server(command, port, environment={**os.environ, **without_analytics(Path(scratch))}):
+            yield f"rerun+http://127.0.0.1:{port}/proxy"
 
 
 def rerun_program() -> Path:
