@@ -20,7 +20,7 @@ from edge.cli.local_broker import BrokerKind, local_broker
 from edge.cli.local_viewer import local_hub
 from edge.cli.model_progress import progress_bar
 from edge.cli.options import Json, leave, reported_errors
-from edge.errors import ConfigError, ConfigProblem, ExitCode
+from edge.errors import BoardError, ConfigError, ConfigProblem, ExitCode
 from edge.pacing import Deadline
 
 if TYPE_CHECKING:
@@ -129,8 +129,13 @@ def _bench(plan: _Plan, *, as_json: bool) -> ExitCode:
     from edge.app import versions
     from edge.bench import machine
     from edge.bench.measurement import Task
+    from edge.estimators import board_set
+    from edge.estimators.mediapipe import missing_features
     from edge.estimators.models.store import ModelStore
 
+    if missing := missing_features():  # MediaPipe's library would end a loop with SIGABRT
+        remedy = f"install requirements/{board_set.ARMV8_0}.txt, whose MediaPipe can do without"
+        raise BoardError(f"this processor has no {', '.join(sorted(missing))}; {remedy}")
     with progress_bar(plan.model) as progress:
         model = ModelStore().ensure(plan.model, progress=progress)
     workers = plan.workers or min(machine.usable_cores(), _MOST_WORKERS)

@@ -96,7 +96,7 @@ def test_the_configuration_can_be_checked(thin: Path) -> None:
     assert (schema.returncode, schema.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "doctor", "models list"])
+@pytest.mark.parametrize("command", ["run", "demo", "doctor", "bench", "models list"])
 def test_what_needs_a_device_says_so_in_a_line(thin: Path, command: str) -> None:
     ended = run(thin / "edge-pose", *command.split())
     assert (ended.returncode, ended.stdout) == (69, "")
