@@ -48,7 +48,7 @@ _OBSERVATIONS = 64
 _FRAMES = 8
 _PARCEL_BYTES = 16_000_000
 # Eight rows at a time cost Rerun 1.4 ms a row, one at a time 2.2 ms.
-_RERUN_BATCH = 8
+RERUN_BATCH = 8
 _RERUN_LINGER_S = 0.1
 # What a worker takes (full, with masks) and as much again: a board with 1 GB stays with one.
 _ROOM_FOR_A_WORKER_MB = 400
@@ -398,7 +398,7 @@ class App:
             SceneSink(mask=mask, outputs=offers),
             self.stats,
             capacity=_OBSERVATIONS,
-            batch=_RERUN_BATCH,
+            batch=RERUN_BATCH,
             linger_s=_RERUN_LINGER_S,
         )
 
