@@ -395,7 +395,7 @@ class App:
         mask = self.config.pose.segmentation and self.config.rerun.mask == "image"
         return Lane(
             "rerun scene",
-            SceneSink(mask=mask, outputs=offers),
+            SceneSink(mask=mask, frames_hz=_hz(self.config.rerun.frames_hz), outputs=offers),
             self.stats,
             capacity=_OBSERVATIONS,
             batch=RERUN_BATCH,
@@ -405,9 +405,10 @@ class App:
     def _video_lane(self, offers: Sequence[Callable[[Parcel], None]]) -> Lane[Frame]:
         from edge.rerun_log.video import VideoSink
 
-        codec = self.config.rerun.video
-        assert codec != "off", "no lane for no video"
-        return Lane("rerun video", VideoSink(codec, offers), self.stats, capacity=_FRAMES, linger_s=_RERUN_LINGER_S)
+        rerun = self.config.rerun
+        assert rerun.video != "off", "no lane for no video"
+        sink = VideoSink(rerun.video, offers, frames_hz=_hz(rerun.frames_hz))
+        return Lane("rerun video", sink, self.stats, capacity=_FRAMES, linger_s=_RERUN_LINGER_S)
 
     def _info(self, model: Model) -> DeviceInfo:
         config = self.config

@@ -22,7 +22,7 @@ class Pose:
     visibility: (K,) float32, 0..1, the likelihood that the keypoint is in the picture and not hidden.
     world_m: (K, 3) float32 metres or None. The origin is the middle of the hips, x right, y down, z away from the
         camera; the axes are the camera's.
-    mask: (height, width) uint8 of the frame or None, 1 where this person is.
+    mask: (rows, columns) uint8 or None, 1 where this person is. It covers the whole frame, usually with fewer pixels.
 
     The arrays are owned, C-contiguous and read-only from here on.
     """
@@ -41,7 +41,7 @@ class Pose:
             _expect("world_m", self.world_m, (count, 3))
         if self.mask is not None:
             if self.mask.ndim != 2 or self.mask.dtype != np.uint8:
-                raise ValueError(f"mask: expected (height, width) uint8, got {self.mask.shape} {self.mask.dtype}")
+                raise ValueError(f"mask: expected (rows, columns) uint8, got {self.mask.shape} {self.mask.dtype}")
             self.mask.setflags(write=False)
 
     @property

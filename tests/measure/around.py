@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +106,7 @@ def vision(material: Material) -> None:
     each("observe", lambda pair: observe(*pair), pairs)
     poses = [found[0] for found in material.poses if found]
     # Built anew from arrays of its own, as by the estimator.
-    each("observe: Pose's checks, part of inference", lambda pose: replace(pose), poses)
+    each("observe: Pose's checks, part of inference", replace, poses)
 
 
 def encodings(material: Material) -> None:
@@ -138,7 +137,7 @@ def video(material: Material) -> None:
     each("video: RGB to I420", lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), pictures)
     each("video: RGB to I420 and x264", H264Encoder().encode, rgb)
     each("video: x264 of the decoder's planes", H264Encoder().encode, material.frames)
-    sink = VideoSink("h264", [lambda parcel: None])
+    sink = VideoSink("h264", [lambda parcel: None], frames_hz=None)
     report("video: all of it, with chunks", len(rgb), lambda: [sink.write(batch) for batch in batches(rgb)])
 
 
@@ -151,7 +150,10 @@ def scene(material: Material) -> None:
 
 def parcels(material: Material) -> list[Parcel]:
     found: list[Parcel] = []
-    sinks = SceneSink(mask=True, outputs=[found.append]), VideoSink("h264", [found.append])
+    sinks = (
+        SceneSink(mask=True, frames_hz=None, outputs=[found.append]),
+        VideoSink("h264", [found.append], frames_hz=None),
+    )
     for seen, frames in zip(batches(material.observations), batches(material.frames), strict=True):
         sinks[0].write(seen)
         sinks[1].write(frames)

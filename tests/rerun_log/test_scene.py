@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rerun.chunk import RrdReader
 
+from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.recording import RecordingSink
 from edge.rerun_log.scene import SceneSink, observation_parcel
 from edge.stats import Stats
@@ -25,14 +26,15 @@ MASK = "/camera/front/video/mask"
 ANGLES = "/camera/front/angles"
 
 
-def observation(seq: int, people: int, *, camera: str = "front") -> Observation:
-    return observe(frame(seq=seq, camera=camera), [pose(x=0.2 + 0.3 * n, mask=(48, 64)) for n in range(people)])
+def observation(seq: int, people: int, *, camera: str = "front", fps: float = 30.0) -> Observation:
+    seen = frame(seq=seq, camera=camera, fps=fps)
+    return observe(seen, [pose(x=0.2 + 0.3 * n, mask=(12, 16)) for n in range(people)])
 
 
 def record(directory: Path, observations: list[Observation], **options: object) -> Path:
     about = scene(max_people=2, cameras=tuple({each.camera for each in observations}))
     recording = RecordingSink(directory, keep_mb=100, scene=about, stats=Stats([]))
-    SceneSink(mask=True, outputs=[lambda parcel: recording.write([parcel])]).write(observations)
+    SceneSink(mask=True, frames_hz=None, outputs=[lambda parcel: recording.write([parcel])]).write(observations)
     recording.close(5.0)
     return recording.path
 
@@ -63,13 +65,28 @@ def test_both_timelines_carry_the_frames_own_number_and_time(tmp_path: Path) -> 
     assert times == [frame(seq=7).captured_ns]
 
 
-def test_the_mask_says_which_person_a_pixel_belongs_to() -> None:
-    parcel = observation_parcel("front", [observation(0, 0), observation(1, 2)], mask=True)
+def test_the_mask_says_which_person_a_pixel_belongs_to_and_is_stretched_over_the_picture() -> None:
+    parcel = observation_parcel("front", [observation(seq, people) for seq, people in enumerate((0, 1, 2))], mask=True)
     (masks,) = [chunk for chunk in parcel.chunks if str(chunk.entity_path) == MASK]
-    nobody, two = (np.array(each[0], np.uint8) for each in column(masks, "buffer"))
-    assert nobody.size == two.size == 64 * 48
-    assert not nobody.any()
-    assert set(two.tolist()) == {2}  # the later person is in front where masks overlap
+    nobody, one, two = (np.array(each[0], np.uint8) for each in column(masks, "buffer"))
+    assert nobody.tolist() == [0]
+    assert one.tolist() == [1] * 16 * 12
+    assert two.tolist() == [2] * 16 * 12  # the later person is in front where masks overlap
+    sizes = [(each[0]["width"], each[0]["height"]) for each in column(masks, "SegmentationImage:format")]
+    assert sizes == [(1, 1), (16, 12), (16, 12)]
+    for (width, height), (scale,) in zip(sizes, column(masks, "scale"), strict=True):
+        assert (width * scale[0], height * scale[1]) == (64, 48)
+
+
+@pytest.mark.parametrize(("frames_hz", "expected"), [(None, 60), (20, 20), (7, 7)])
+def test_no_more_observations_are_logged_than_wanted_of_each_camera(frames_hz: float | None, expected: int) -> None:
+    parcels: list[Parcel] = []
+    sink = SceneSink(mask=True, frames_hz=frames_hz, outputs=[parcels.append])
+    for seq in range(60):
+        sink.write([observation(seq, 1, camera=camera, fps=60.0) for camera in ("front", "back")])
+
+    for camera in ("front", "back"):
+        assert sum(parcel.rows for parcel in parcels if parcel.entity == f"/camera/{camera}") == expected
 
 
 def test_angles_are_one_vector_a_frame(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def test_nobody_can_change_a_pose_that_travels(array: str) -> None:
             np.zeros((32, 3), np.float32),
             r"expected float32 of shape \(33, 3\), got float32 of shape \(32, 3\)",
         ),
-        ("mask", np.zeros((48, 64), np.float32), r"expected \(height, width\) uint8, got \(48, 64\) float32"),
-        ("mask", np.zeros((48, 64, 1), np.uint8), r"expected \(height, width\) uint8, got \(48, 64, 1\) uint8"),
+        ("mask", np.zeros((48, 64), np.float32), r"expected \(rows, columns\) uint8, got \(48, 64\) float32"),
+        ("mask", np.zeros((48, 64, 1), np.uint8), r"expected \(rows, columns\) uint8, got \(48, 64, 1\) uint8"),
     ],
 )
 def test_an_array_of_the_wrong_kind_is_refused_by_name(name: str, array: np.ndarray, message: str) -> None:
