@@ -54,10 +54,10 @@ def poses(people: Iterable[Person]) -> tuple[Pose, ...]:
 def person_pixels(confidence: Float32Array) -> UInt8Array:
     """A mask of (height, width), 0..1, as 0 and 1 at a reduced resolution: its longest side has 160 pixels or fewer.
 
-    Every step-th row and column is taken, from the first on, so a side has ceil(side / step). They are taken before
-    the comparison, for at 640x480 both together take 0.01 ms that way and 0.03 ms the other way round. The result is a
+    Of every step rows and columns the middle ones are taken, before the comparison, for at 640x480 both together take 0.01 ms that way and 0.03 ms the other way round. The result is a
     copy: MediaPipe frees the memory behind `confidence` together with its result.
     """
     step = -(-max(confidence.shape) // _MASK_SIDE_PX)
-    pixels: UInt8Array = np.greater(confidence[::step, ::step], _MASK_THRESHOLD).view(np.uint8)
+    middle = step // 2
+    pixels: UInt8Array = np.greater(confidence[middle::step, middle::step], _MASK_THRESHOLD).view(np.uint8)
     return pixels

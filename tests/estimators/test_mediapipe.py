@@ -50,7 +50,7 @@ def directly(model: Path, clip: Sequence[Frame]) -> list[Any]:
                 (
                     [[p.x, p.y, p.z] for p in result.pose_landmarks[0]],
                     [[p.x, p.y, p.z] for p in result.pose_world_landmarks[0]],
-                    result.segmentation_masks[0].numpy_view().reshape(each.rgb.pixels.shape[:2])[::4, ::4] > 0.5,
+                    result.segmentation_masks[0].numpy_view().reshape(each.rgb.pixels.shape[:2]) > 0.5,
                 )
             )
     return answers

@@ -233,9 +233,7 @@ def scores(found: Found, reference: Found, frames: Sequence[Frame]) -> tuple[Sco
     return image, world, unequal
 
 
-def _image_and_world(
-    people: dict[int, Pose], size: FloatArray
-) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
+def _image_and_world(people: dict[int, Pose], size: FloatArray) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
     image = {person: pose.image_xyz[:, :2] * size for person, pose in people.items()}
     world = {person: pose.world_m.astype(float) * 1000 for person, pose in people.items() if pose.world_m is not None}
     return image, world
