@@ -29,20 +29,20 @@ FloatArray = NDArray[np.float64]
 GONE_S = 0.5
 """A person, or what a tracker said of one, that is older than this counts for nothing."""
 
-# Running on a treadmill, two trackers, without -> with the blend: at 15 frames/s jitter 1.19 -> 0.97 at the same
-# difference from one landmarker, at 10 jitter 1.13 -> 1.00 for 4 % more difference, at 7.5 1.03 -> 0.95 for 9 % more,
-# at 5 0.99 -> 0.93 for 27 % more. So it ends between 10 and 7.5.
+# Somebody running, from two sides, jitter without -> with the blend always on and what it does to the difference from
+# one landmarker: at 15 frames/s 1.19 -> 0.98 (0 %) and 1.18 -> 0.93 (+4 %), at 10 1.13 -> 1.01 and 1.20 -> 1.01 (+5 %),
+# at 7.5 1.03 -> 0.95 and 1.07 -> 0.97 (+9 %), at 5 0.99 -> 0.92 and 1.04 -> 0.96 (+29, +23 %). It ends below 10.
 FULL_INTERVAL_S, OFF_INTERVAL_S = 0.105, 0.130
 """Frames at most so far apart are blended in full, frames at least so far apart not at all; in between it fades."""
 
 # MediaPipe smooths only one person. Of two, each tracker's own noise is most of what differs, and the blend in full
-# smooths it beyond one landmarker's (jitter 0.64-0.80) with lag (up to 0.3 frames); so much of it gives 0.89-1.02.
+# smooths it beyond one landmarker's (jitter 0.64-0.80) with lag (0.2 frames more); so much of it gives 0.90-1.02.
 SEVERAL_STRENGTH = 0.25
 
 _FRESH_FRAMES = 3
 """A tracker that has had none of the last so many frames times the number of trackers is left out."""
 
-_VELOCITY_GAIN = 0.5
+_VELOCITY_GAIN = 0.4
 _POWER_GAIN = 0.15
 _INTERVAL_GAIN = 0.2
 
