@@ -63,9 +63,8 @@ def test_mediapipe_comes_without_them_and_matplotlib_still_can_be_had() -> None:
     script = """
 import sys
 from edge.estimators.mediapipe import _import_mediapipe
-mediapipe = _import_mediapipe()
+_import_mediapipe()
 assert not [name for name in sys.modules if name.split(".")[0] in ("matplotlib", "sounddevice")]
-assert type(mediapipe.tasks.vision.drawing_utils.plt).__name__ == "LeftOut"
 import matplotlib.pyplot
 assert matplotlib.pyplot.figure
 """

@@ -17,10 +17,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.errors import ModelError
 from edge.estimators.models.catalog import BUNDLES, Bundle, Make, sha256_of
-from edge.estimators.models.sources import Progress, Source, sources
+
+if TYPE_CHECKING:
+    from edge.estimators.models.sources import Progress, Source
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,8 @@ class ModelStore:
         path = self.directory / bundle.file_name
         if model := self._whole(bundle, path):
             return model
+        from edge.estimators.models.sources import sources  # noqa: PLC0415 - 40 ms; a start with its model needs none
+
         ways = sources(source)
         if not ways:
             raise _unfetched(bundle, self.directory, "pose.model_source is off")
