@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,7 +74,7 @@ def test_every_command_and_every_option_of_it_exists(command: str) -> None:
     assert shown.returncode == 0, shown.stderr
     for option in words:
         if option.startswith("--"):
-            assert re.search(rf"^\s+(-\w, )?{option}\b", shown.stdout, re.MULTILINE), option
+            assert re.search(rf"^\s+(-\w, |--\w+ / )?{option}\b", shown.stdout, re.MULTILINE), option
 
 
 @pytest.mark.parametrize("command", commands("rerun"))
@@ -110,6 +112,42 @@ def test_the_example_configuration_is_valid_and_its_commands_take_it(tmp_path: P
     file.write_text(local)
     doctor = edge_pose(*shlex.split(line.replace("config.toml", str(file)))[1:])
     assert "✓ camera.front synthetic" in doctor.stdout
+
+
+@pytest.mark.usefixtures("model")
+def test_the_bench_commands_measure(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    assert len(lines) >= 5
+    ours = f"{shlex.quote(sys.executable)} -m edge bench"
+    # Each with its own options, but briefly; those of a full run are for tests/cli/test_bench.py.
+    for line in lines:
+        if "--quick" in line:
+            continue
+        briefly = line.replace("edge-pose bench", f"{ours} --only bare") if "--only" not in line else line
+        command, redirected, file = briefly.replace("edge-pose bench", ours).partition(" > ")
+        command += " --rounds 1 --seconds 0.5"
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ran = subprocess.run(
+            ["sh", "-c", f"{command}{redirected}{file}"],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=env,
+        )
+        assert ran.returncode == 0, ran.stderr
+        shown = (tmp_path / file).read_text() if file else ran.stdout
+        assert "bare" in shown
+
+
+def test_what_bench_prints_is_explained() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    source = (ROOT / "edge" / "cli" / "bench.py").read_text()
+    returned = source[source.index("def _as_json") :]
+    keys = re.findall(r'^        "(\w+)":', returned[: returned.index("\ndef ", 10)], re.MULTILINE)
+    assert {"ratios", "machine", "doubts"} <= set(keys)
+    assert [key for key in keys if f"`{key}`" not in page] == []
 
 
 def test_the_subscribe_command_subscribes() -> None:
