@@ -165,9 +165,20 @@ def publish_properties(message: Message) -> Any:
     return _usual_properties(message.expiry_s, message.content_type)
 
 
-@functools.lru_cache(maxsize=32)  # a handful of combinations, one for each message; paho takes its time with them
-def _usual_properties(expiry_s: int | None, content_type: str) -> Any:
-    return properties_of(PacketTypes.PUBLISH, Message("", b"", expiry_s=expiry_s, content_type=content_type))
+@functools.lru_cache(maxsize=32)  # a handful of combinations, one for each message
+def _usual_properties(expiry_s: int | None, content_type: str) -> _Packed:
+    return _Packed(properties_of(PacketTypes.PUBLISH, Message("", b"", expiry_s=expiry_s, content_type=content_type)))
+
+
+class _Packed:
+    """Properties as they go over the wire, all that paho asks of them. It packs its own anew for each message: 40 us,
+    a third of what publishing a frame takes."""
+
+    def __init__(self, properties: Any) -> None:
+        self._bytes: bytes = properties.pack()
+
+    def pack(self) -> bytes:
+        return self._bytes
 
 
 def properties_of(packet: int, message: Message) -> Any:
