@@ -423,6 +423,10 @@ class Inference:
             ready = self._may_hire() and all(worker.at_work for worker in self._workers)
             if self._spare is not None and ready and too_many and self._spare.take():
                 self._seats += 1
+                told = of_camera(log, self.camera)
+                told.info(
+                    "camera %s: %d estimators can not keep up, one more is loaded", self.camera, len(self._workers)
+                )
                 self._hire()
 
 

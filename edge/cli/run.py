@@ -242,6 +242,8 @@ def summary(stats: Stats, *, seconds: float | None, before: dict[str, int] | Non
         )
         if seconds and before is not None:
             line += f", {(counts.estimated - before.get(name, 0)) / seconds:.1f} frames/s"
+        if counts.workers > 1:
+            line += f", {counts.workers} workers"
         if counts.inference and counts.latency:
             line += (
                 f", inference p50 {counts.inference.p50_ms:.1f} ms,"

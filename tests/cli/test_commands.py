@@ -247,6 +247,28 @@ def test_another_model_takes_over_without_a_frame_lost(
     assert len(list(recordings.glob("*.rrd"))) == 4, "a recording is of one model"
 
 
+def test_more_workers_and_fewer_take_over_without_a_frame_lost(
+    outside: Subscriber, configure: Configure, start: Start
+) -> None:
+    configure(mqtt='landmarks_hz = "unlimited"', more="[pose]\nworkers = 1\n")
+    daemon = start()
+    goes_on(outside)
+    assert told(outside, "set", {"values": {"pose.workers": 3}})["exchanged"] == ["pose of front"]
+
+    def at_work() -> int | None:
+        found: int | None = outside.newest(f"{PREFIX}/health")["cameras"]["front"].get("workers")
+        return found
+
+    eventually(lambda: at_work() == 3, 30)
+    assert told(outside, "set", {"values": {"pose.workers": 1}})["settings"] == {"pose.workers": 1}
+    goes_on(outside)
+    assert refused(outside, "set", {"values": {"pose.workers": 0}})[0] == "invalid"
+    assert daemon.stop() == 0
+
+    found = seqs(outside)
+    assert found == list(range(len(found))), "not a frame was lost"
+
+
 def test_a_model_that_can_not_be_had_changes_nothing(
     outside: Subscriber, configure: Configure, start: Start, models: Path
 ) -> None:
