@@ -30,13 +30,13 @@ GONE_S = 0.5
 """A person, or what a tracker said of one, that is older than this counts for nothing."""
 
 # Somebody running, from two sides, jitter without -> with the blend always on and what it does to the difference from
-# one landmarker: at 15 frames/s 1.19 -> 0.98 (0 %) and 1.18 -> 0.93 (+4 %), at 10 1.13 -> 1.01 and 1.20 -> 1.01 (+5 %),
-# at 7.5 1.03 -> 0.95 and 1.07 -> 0.97 (+9 %), at 5 0.99 -> 0.92 and 1.04 -> 0.96 (+29, +23 %). It ends below 10.
+# one landmarker: at 15 frames/s 1.19 -> 0.96 (0 %) and 1.18 -> 0.92 (+5 %), at 10 1.13 -> 1.00 and 1.20 -> 1.00 (+5 %),
+# at 7.5 1.03 -> 0.95 and 1.07 -> 0.97 (+10 %), at 5 0.99 -> 0.92 and 1.04 -> 0.95 (+29, +24 %). It ends below 10.
 FULL_INTERVAL_S, OFF_INTERVAL_S = 0.105, 0.130
 """Frames at most so far apart are blended in full, frames at least so far apart not at all; in between it fades."""
 
 # MediaPipe smooths only one person. Of two, each tracker's own noise is most of what differs, and the blend in full
-# smooths it beyond one landmarker's (jitter 0.64-0.80) with lag (0.2 frames more); so much of it gives 0.90-1.02.
+# smooths it beyond one landmarker's (jitter 0.64-0.80) with lag (0.2 frames more); so much of it gives 0.89-1.02.
 SEVERAL_STRENGTH = 0.25
 
 _FRESH_FRAMES = 3
@@ -54,7 +54,7 @@ _WILD = 1.0
 
 # Columns image x, y, z (fractions), world x, y, z (metres), visibility. Errors as small as this are blended whatever
 # they come from, since their squares say nothing.
-_FLOOR = np.array([1e-3, 1e-3, 1e-3, 3e-3, 3e-3, 3e-3, 1e-2]) ** 2
+_FLOOR = np.array([2e-3, 2e-3, 2e-3, 5e-3, 5e-3, 5e-3, 1e-2]) ** 2
 
 
 class TrackerBlend:
