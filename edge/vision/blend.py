@@ -36,7 +36,7 @@ FULL_INTERVAL_S, OFF_INTERVAL_S = 0.105, 0.130
 """Frames at most so far apart are blended in full, frames at least so far apart not at all; in between it fades."""
 
 # MediaPipe smooths only one person. Of two, each tracker's own noise is most of what differs, and the blend in full
-# smooths it beyond one landmarker's (jitter 0.64-0.80) with lag (0.2 frames more); so much of it gives 0.89-1.02.
+# smooths it beyond one landmarker's (jitter 0.64-0.80) with lag (0.1 to 0.3 frames); so much of it gives 0.89-1.02.
 SEVERAL_STRENGTH = 0.25
 
 _FRESH_FRAMES = 3
