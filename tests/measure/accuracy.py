@@ -13,8 +13,9 @@ time that the pool can afford; --seed says how.
 What the landmarkers found is kept in the cache's .npz files and used again, so that a filter can be tried without them.
 Jitter is the mean length of the second difference of a landmark over frames, given as a ratio to the one landmarker's;
 lag is the shift in frames that explains most of the difference (least squares on the one landmarker's velocity). The
-difference is over all 33 landmarks, hidden ones included: its mean is some times its median where the trackers
-don't agree which leg is the left one, or where a hidden arm is. The last column counts frames in which not as many people were found.
+difference is over all 33 landmarks, hidden ones included: its mean is several times its median where the trackers don't
+agree which leg is the left one, or where a hidden arm is. The last column counts frames in which not as many people
+were found.
 """
 
 from __future__ import annotations

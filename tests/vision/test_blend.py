@@ -161,6 +161,25 @@ def test_visibility_is_blended_and_stays_within_its_range() -> None:
     assert max(float(poses[0].visibility.max()) for poses in found) <= 1
 
 
+def test_visibility_that_has_risen_does_not_overshoot() -> None:
+    seen = []
+    for seq in range(20):
+        pose = conftest.pose()
+        seen.append((Pose(pose.skeleton, pose.image_xyz, np.full(33, min(seq / 10, 1.0), np.float32), pose.world_m),))
+    found = blended(seen, [seq % 2 for seq in range(20)])
+    assert max(float(poses[0].visibility.max()) for poses in found) <= 1
+
+
+def test_two_frames_at_almost_the_same_time_throw_nobody_out_of_the_picture() -> None:
+    blend = TrackerBlend()
+    now_ns = START_NS
+    for seq, (tracker, after_ns) in enumerate([(0, INTERVAL_NS), (1, INTERVAL_NS)] * 5 + [(0, 1), (0, 1)]):
+        now_ns += after_ns
+        blend.blend(tracker, now_ns, (walking(seq),))
+    pose = walking(12)
+    assert same(blend.blend(1, now_ns + INTERVAL_NS, (pose,))[0], pose, within=0.05)
+
+
 def test_two_people_who_pass_each_other_are_not_mixed() -> None:
     def left(seq: int) -> Pose:
         return shifted(conftest.pose(x=0.2), seq / 150)
