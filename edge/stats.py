@@ -102,6 +102,11 @@ class CameraStats:
         self._publish_ms.append(publish_ms)
         self._overhead_ms.append(publish_ms - inference_ms)
 
+    def forget_times(self) -> None:
+        """The percentiles are those of frames from now on: what came before was the warming up."""
+        for times in (self._inference_ms, self._latency_ms, self._publish_ms, self._overhead_ms):
+            times.clear()
+
     def counts(self) -> CameraCounts:
         return CameraCounts(
             status=self.status,

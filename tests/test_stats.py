@@ -53,6 +53,20 @@ def test_times_are_those_of_the_last_few_hundred_frames_however_long_the_daemon_
     assert camera.counts().inference == Percentiles(10.0, 10.0, 10.0)
 
 
+def test_times_of_the_warming_up_can_be_forgotten() -> None:
+    camera = Stats(["front"]).cameras["front"]
+    for time_ms in (900.0, 10.0):
+        camera.forget_times()
+        camera.frame_estimated(people=1, inference_ms=time_ms, latency_ms=time_ms)
+        camera.frame_published(publish_ms=time_ms + 1.0, inference_ms=time_ms)
+
+    counts = camera.counts()
+
+    assert counts.inference == counts.latency == Percentiles(10.0, 10.0, 10.0)
+    assert counts.overhead == Percentiles(1.0, 1.0, 1.0)
+    assert counts.estimated == 2
+
+
 def test_cameras_are_counted_apart() -> None:
     stats = Stats(["front", "back"])
     stats.cameras["front"].frame_captured()

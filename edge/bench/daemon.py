@@ -13,12 +13,12 @@ from edge.config import CameraConfig, Config, MqttConfig, PoseConfig, RerunConfi
 from edge.control import Inbox
 from edge.errors import EstimatorError, SinkError
 from edge.estimators.models.store import ModelStore
-from edge.stats import DropCause, Percentiles, Stats
+from edge.stats import CameraStats, DropCause, Stats
 from edge.vision.frame import Picture
 
 _WARM_UP_FRAMES = 20
-"""A worker: the first frames take longer, and with the last of them all workers have begun."""
 _WARM_UP_S = 1.0
+"""From when all workers are there."""
 _WARM_UP_TIMEOUT_S = 60.0
 _STEP_TIMEOUT_S = 10.0
 _LOOK_EVERY_S = 0.004
@@ -84,6 +84,7 @@ class _Counts:
     cpu_s: float
     estimated: int
     with_people: int
+    workers: int
     sends: Mapping[str, int]
     drops: Mapping[tuple[str, DropCause], int]
 
@@ -95,6 +96,7 @@ class _Counts:
             cpu_s=time.process_time(),
             estimated=sum(counts.estimated for counts in cameras),
             with_people=sum(counts.with_people for counts in cameras),
+            workers=sum(counts.workers for counts in cameras),
             sends=stats.sends(),
             drops=stats.drops(),
         )
@@ -126,6 +128,7 @@ class _Window:
 
     def measure(self) -> Measured:
         self._warm_up()
+        self._first_camera.forget_times()
         first = self._counts()
         begin = self._edges(first)
         began_s = time.perf_counter()
@@ -139,13 +142,13 @@ class _Window:
             cpu_ms=1000 * (last.cpu_s - first.cpu_s) / frames,
             with_people=(last.with_people - first.with_people) / frames,
             delivered=delivered(first.sends, last.sends, first.drops, last.drops),
-            overhead=self._overhead() if self._task.loop in WITH_BROKER else None,
+            overhead=self._first_camera.counts().overhead,
+            workers=last.workers,
         )
 
-    def _overhead(self) -> Percentiles | None:
-        (camera, *_) = self._app.stats.cameras.values()
-        overhead: Percentiles | None = getattr(camera.counts(), "overhead", None)
-        return overhead
+    @property
+    def _first_camera(self) -> CameraStats:
+        return next(iter(self._app.stats.cameras.values()))
 
     def _counts(self) -> _Counts:
         return _Counts.now(self._app.stats)
@@ -158,16 +161,21 @@ class _Window:
 
     def _warm_up(self) -> None:
         began_s = time.perf_counter()
-        enough = _WARM_UP_FRAMES * self._task.workers * self._task.cameras
+        workers = (1 if self._task.loop is Loop.PACED_ALL else self._task.workers) * self._task.cameras
         first_s: float | None = None
         while True:
             counts = self._counts()
-            if first_s is None and counts.estimated:
+            if counts.workers < workers:
+                first_s = None
+            elif first_s is None and counts.estimated >= _WARM_UP_FRAMES:
                 first_s = counts.at_s
-            if first_s is not None and counts.estimated >= enough and counts.at_s - first_s >= _WARM_UP_S:
+            if first_s is not None and counts.at_s - first_s >= _WARM_UP_S:
                 return
             if counts.at_s - began_s > _WARM_UP_TIMEOUT_S:
-                raise EstimatorError(f"{counts.estimated} frames in {_WARM_UP_TIMEOUT_S:g} s: too slow to be measured")
+                told = (
+                    f"{counts.estimated} frames in {_WARM_UP_TIMEOUT_S:g} s with {counts.workers} of {workers} workers"
+                )
+                raise EstimatorError(f"{told}: too slow to be measured")
             self._wait(0.05)
 
     def _edges(self, since: _Counts) -> dict[str, Edge]:

@@ -69,6 +69,7 @@ class Measured:
     with_people: share of frames in which somebody was found, 0..1.
     delivered: share of what was meant for the receivers that they took, 0..1; of the worst of them.
     overhead: from a frame's arrival to its hand-over to the broker, less its inference; None where none was measured.
+    workers: landmarkers at work at the end, of all cameras together.
     """
 
     frames_per_s: float
@@ -76,6 +77,7 @@ class Measured:
     with_people: float
     delivered: float = 1.0
     overhead: Percentiles | None = None
+    workers: int = 1
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

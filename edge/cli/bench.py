@@ -243,6 +243,7 @@ class _Servers:
 
 
 def _as_json(result: _Result) -> dict[str, Any]:
+    from edge.bench.measurement import Loop
     from edge.bench.rounds import cpu_ratio, ratios
 
     found = ratios(result.rounds)
@@ -260,6 +261,9 @@ def _as_json(result: _Result) -> dict[str, Any]:
             "cpu_ratio": None if cpu is None else _rounded(cpu.median),
             "cpu_spread": None if cpu is None else _spread(cpu),
             "overhead_ms": _overhead(result),
+            "workers": max(
+                (one[Loop.PACED_ALL].workers for one in result.rounds if Loop.PACED_ALL in one), default=None
+            ),
         },
         "settings": {
             "model": dict(result.model),
@@ -388,12 +392,13 @@ def _print(result: _Result) -> None:
     console.print(table)
     fixed = shown["fixed_rate"]
     if fixed["cpu_ratio"] is not None:
-        console.print(f"at 30 frames/s, everything on: {fixed['cpu_ratio']:.2f}x the bare loop's CPU time a frame")
+        at_work = f"workers at work: {fixed['workers']}"
+        console.print(f"at 30 frames/s, all on: {fixed['cpu_ratio']:.2f}x the bare loop's CPU time a frame; {at_work}")
     if fixed["overhead_ms"] is not None:
         times = ", ".join(f"{name} {value:.1f}" for name, value in fixed["overhead_ms"].items())
         console.print(f"from a frame's arrival to its hand-over to the broker, less inference: {times} ms")
     console.print()
-    told = {
+    facts = {
         "board": f"{machine.board}, {machine.processor}, {machine.cores} of {machine.cores_present} cores, "
         f"{machine.memory_mb / 1000:.1f} GB",
         "heat": f"{_degrees(result.before)} before, {_degrees(result.after)} after{_throttled(result.after)}",
@@ -405,7 +410,7 @@ def _print(result: _Result) -> None:
         "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items())
         + (f", {result.broker}" if result.broker else ""),
     }
-    for name, text in told.items():
+    for name, text in facts.items():
         console.print(f"{name:<9} {text}", markup=False)
     for doubt in shown["doubts"]:
         console.print(f"[yellow]![/] {doubt}")

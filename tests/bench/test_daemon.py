@@ -60,11 +60,12 @@ def test_loops_that_are_compared_need_no_more_than_they_say() -> None:
 
 @pytest.mark.integration
 def test_two_cameras_count_together(model: Path) -> None:
-    measured = run(Task(Loop.POOL, str(model), 0.5, cameras=2))
+    measured = run(Task(Loop.POOL, str(model), 0.5, cameras=2, workers=2))
     assert measured.frames_per_s > 0
     assert measured.cpu_ms > 0
     assert measured.with_people == pytest.approx(1.0)
     assert measured.overhead is None
+    assert measured.workers == 4
 
 
 @pytest.mark.integration

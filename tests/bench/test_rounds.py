@@ -62,7 +62,7 @@ def test_tasks_and_figures_pass_between_processes_unchanged() -> None:
     task = Task(Loop.ALL, "model.task", 2.5, masks=False, workers=3, broker="mqtt://127.0.0.1:1", hub="rerun+http://h")
     assert Task.from_json(task.to_json()) == task
     for overhead in (None, Percentiles(1.0, 2.0, 3.0)):
-        measured = Measured(80.5, 12.25, 0.5, 0.75, overhead)
+        measured = Measured(80.5, 12.25, 0.5, 0.75, overhead, 3)
         assert Measured.from_json(measured.to_json()) == measured
 
 

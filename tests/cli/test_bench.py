@@ -65,7 +65,9 @@ def test_all_figures_are_one_object(mark: str) -> None:
         assert found["ratios"][name] == pytest.approx(speeds[above] / speeds[below], abs=0.002)
     assert found["delivered"].keys() == {"mqtt", "all", "all_capped", "paced_all"}
     assert all(0 < share <= 1 for share in found["delivered"].values())
-    assert found["fixed_rate"].keys() == {"fps", "cpu_ratio", "cpu_spread", "overhead_ms"}
+    assert found["fixed_rate"].keys() == {"fps", "cpu_ratio", "cpu_spread", "overhead_ms", "workers"}
+    assert found["fixed_rate"]["overhead_ms"].keys() == {"p50", "p95", "p99"}
+    assert 1 <= found["fixed_rate"]["workers"] <= 16
     assert found["fixed_rate"]["cpu_ratio"] > 0
     assert found["settings"] == {
         "model": {"name": "full", "sha256": found["settings"]["model"]["sha256"]},
