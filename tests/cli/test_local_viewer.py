@@ -6,11 +6,12 @@ import json
 import os
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from edge.cli.local_server import free_port, local_server
-from edge.cli.local_viewer import local_viewer, rerun_program, without_analytics
+from edge.cli.local_server import free_port, local_server, why_taken
+from edge.cli.local_viewer import local_hub, local_viewer, rerun_program, without_analytics
 
 pytestmark = pytest.mark.integration
 
@@ -20,6 +21,15 @@ def test_its_page_is_there_until_the_end_of_the_block() -> None:
         assert b"rerun" in page.read().lower()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(viewer.page, timeout=10)
+
+
+def test_a_hub_takes_streams_until_the_end_of_the_block() -> None:
+    with local_hub() as url:
+        address = urlsplit(url)
+        assert (address.hostname, address.path) == ("127.0.0.1", "/proxy")
+        assert address.port is not None
+        assert why_taken(address.port)
+    assert why_taken(address.port) is None
 
 
 def test_rerun_accepts_that_it_is_to_report_nothing(tmp_path: Path) -> None:
