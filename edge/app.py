@@ -26,7 +26,7 @@ from edge.errors import OrderRefused, UnforeseenError
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
 from edge.event_log import EventLog
-from edge.inference import Inference, SpareCores
+from edge.inference import Estimators, Inference, SpareCores
 from edge.interfaces import FrameSource
 from edge.lanes import Lane, LaneGroup
 from edge.pipeline import CameraPipeline
@@ -174,7 +174,7 @@ class App:
         anew = {name: self._camera(name) for name in wanted if not self._stays(name, wanted)}
         stay = [name for name in wanted if name not in anew]
         swaps = {
-            name: self.daemon.cameras[name].beside(self._estimator, self._workers)
+            name: self.daemon.cameras[name].beside(self._estimators)
             for name in stay
             if running[name].pose != wanted[name].pose and not self.daemon.cameras[name].ended
         }
@@ -257,20 +257,20 @@ class App:
         return CameraPipeline(
             name,
             self._source_of(name, camera),
-            self._estimator,
+            self._estimators,
             outlets=self.daemon.outlets,
             stats=self.stats.cameras[name],
             drops=self.stats,
             on_end=self.daemon.camera_ended,
             on_event=self.events.happened,
             paused=camera.paused,
-            workers=self._workers,
         )
 
     @property
-    def _workers(self) -> int | SpareCores:
-        workers = self.config.pose.workers
-        return self._spare_cores if workers == "auto" else workers
+    def _estimators(self) -> Estimators:
+        pose = self.config.pose
+        workers = self._spare_cores if pose.workers == "auto" else pose.workers
+        return Estimators(self._estimator, max_people=pose.max_people, workers=workers)
 
     def _share_cores(self) -> None:
         """One for each camera; what is left is for those that can't keep up."""

@@ -154,6 +154,16 @@ class Estimate:
     inference_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Estimators:
+    """What a camera's workers work with. make: an estimator for one of them. max_people: as many as each finds in a
+    frame at most. workers: so many, or as many as the camera needs and the machine has to spare."""
+
+    make: Callable[[], PoseEstimator]
+    max_people: int = 1
+    workers: int | SpareCores = 1
+
+
 class Client(Protocol):
     """What estimates are made for: a camera. Its methods are called from the workers' threads."""
 
@@ -209,16 +219,13 @@ class _Worker:
 class Inference:
     """A camera's workers, as many as it needs: from `load` to the last one's end.
 
-    estimator: makes one for each. workers: so many, or as many as the camera needs and the machine has to spare. The
-    first one loads its model alone, and works by itself until the others have loaded theirs.
+    The first one loads its model alone, and works by itself until the others have loaded theirs.
 
     A worker that fails is replaced as long as there are others and frames get estimated in between; otherwise all of it
     ends, and `failure` says why.
     """
 
-    def __init__(
-        self, client: Client, slot: Slot[Frame], estimator: Callable[[], PoseEstimator], workers: int | SpareCores
-    ) -> None:
+    def __init__(self, client: Client, slot: Slot[Frame], estimators: Estimators) -> None:
         self.camera = client.name
         self.failure: EdgePoseError | None = None
         self.loaded = threading.Event()
@@ -226,11 +233,12 @@ class Inference:
         self.relieved = False
         self._client = client
         self._slot = slot
-        self._new_estimator = estimator
+        self._estimators = estimators
+        workers = estimators.workers
         self._number = workers if isinstance(workers, int) else 1
         self._spare = workers if isinstance(workers, SpareCores) else None
         self._turn = threading.Event()
-        self._blend = TrackerBlend()
+        self._blend = TrackerBlend(max_people=estimators.max_people)
         self._in_order = InOrder(self._deliver, self._give_up)
         self._lock = threading.Lock()  # of what follows
         self._workers: list[_Worker] = []
@@ -369,7 +377,7 @@ class Inference:
 
     def _hire(self) -> None:
         self._hired += 1
-        worker = _Worker(self, self._hired, self._new_estimator())
+        worker = _Worker(self, self._hired, self._estimators.make())
         self._workers.append(worker)
         self._threads = [*(thread for thread in self._threads if thread.is_alive()), worker.thread]
         worker.thread.start()

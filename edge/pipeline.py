@@ -19,8 +19,8 @@ from dataclasses import replace
 
 from edge import reports
 from edge.errors import CameraLost, EdgePoseError
-from edge.inference import Estimate, Inference, Pulse, SpareCores, unforeseen
-from edge.interfaces import EndOfStream, FrameSource, PoseEstimator
+from edge.inference import Estimate, Estimators, Inference, Pulse, unforeseen
+from edge.interfaces import EndOfStream, FrameSource
 from edge.lanes import IDLE_S, Outlets, Slot, SlotOverflow
 from edge.logs import FaultLog, of_camera
 from edge.pacing import Backoff, Deadline
@@ -51,9 +51,8 @@ class CameraPipeline:
         self,
         name: str,
         source: FrameSource,
-        estimator: Callable[[], PoseEstimator],
+        estimators: Estimators,
         *,
-        workers: int | SpareCores = 1,
         outlets: Outlets,
         stats: CameraStats,
         drops: Stats,
@@ -90,7 +89,7 @@ class CameraPipeline:
         self._lost: tuple[float, str] | None = None  # since when, and the event that says so
         self._pulse = Pulse()
         self._capture = threading.Thread(target=self._run_capture, name=f"capture-{name}", daemon=True)
-        self._inference = Inference(self, self._slot, estimator, workers)
+        self._inference = Inference(self, self._slot, estimators)
 
     @property
     def loaded(self) -> threading.Event:
@@ -113,9 +112,9 @@ class CameraPipeline:
             self._paused = paused
             self._orders.notify_all()
 
-    def beside(self, estimator: Callable[[], PoseEstimator], workers: int | SpareCores = 1) -> Inference:
+    def beside(self, estimators: Estimators) -> Inference:
         """Other estimators, to be loaded while those in use go on; then `take_over`."""
-        return Inference(self, self._slot, estimator, workers)
+        return Inference(self, self._slot, estimators)
 
     def take_over(self, new: Inference, deadline: Deadline) -> bool:
         """Let `new`, which is loaded, estimate from the next frame on. False, and nothing has changed, when the old one

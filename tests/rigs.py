@@ -11,7 +11,7 @@ from typing import Any, Self
 from edge.control import Inbox, Stop
 from edge.daemon import Daemon
 from edge.event_log import EventLog
-from edge.inference import SpareCores
+from edge.inference import Estimators, SpareCores
 from edge.interfaces import EndOfStream
 from edge.lanes import Lane, LaneGroup
 from edge.pacing import Deadline
@@ -208,8 +208,7 @@ class Rig:
         return kind(
             name,
             source,
-            estimator if isinstance(estimator, Crew) else lambda: estimator,
-            workers=self.workers,
+            self._estimators(estimator),
             outlets=self.daemon.outlets,
             stats=self.stats.cameras[name],
             drops=self.stats,
@@ -217,6 +216,9 @@ class Rig:
             on_event=self._event_log.happened,
             paused=paused,
         )
+
+    def _estimators(self, estimator: Watcher | Crew) -> Estimators:
+        return Estimators(estimator if isinstance(estimator, Crew) else lambda: estimator, workers=self.workers)
 
     def ended(self) -> str | None:
         """Wait for the end; the reason for it."""
@@ -239,9 +241,7 @@ class Rig:
 
     def swap(self, estimator: Watcher | Crew, name: str = "front") -> None:
         """Have another estimator take over at this camera, or several."""
-        new = self.daemon.cameras[name].beside(
-            estimator if isinstance(estimator, Crew) else lambda: estimator, self.workers
-        )
+        new = self.daemon.cameras[name].beside(self._estimators(estimator))
         self.daemon.load(new)
         self.daemon.exchange_estimator(name, new)
 

@@ -10,6 +10,7 @@ import pytest
 from edge.control import Inbox, Stop
 from edge.daemon import Daemon, EndRequested
 from edge.errors import CameraLost, CameraUnusable, ModelError, OrderRefused, SinkError
+from edge.inference import Estimators
 from edge.interfaces import EndOfStream
 from edge.lanes import LaneGroup
 from edge.stats import DropCause, Stats
@@ -215,7 +216,7 @@ class TestExchange:
             rig = Rig({"front": (Film(*frames(1), never), old)})
             rig.daemon.start()
             assert old.busy.wait(PATIENCE_S)
-            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Watcher))
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Estimators(Watcher)))
             rig.inbox.post(Stop("SIGTERM"))
             began_s = time.monotonic()
             with pytest.raises(EndRequested):

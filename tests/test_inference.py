@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.control import Stop
 from edge.errors import EstimatorError, ModelError
-from edge.inference import InOrder, SpareCores
+from edge.inference import Estimators, InOrder, SpareCores
 from edge.pacing import Deadline
 from edge.stats import DropCause
 from edge.vision.frame import Frame
@@ -251,7 +251,7 @@ class TestSeveralWorkers:
             go_on.set()
             eventually(lambda: sorted(held.seen) == [1, 2])
             camera = rig.daemon.cameras["front"]
-            rig.daemon.load(beside := camera.beside(new := Crew()))
+            rig.daemon.load(beside := camera.beside(Estimators(new := Crew())))
             assert not camera.take_over(beside, Deadline(0.05))
             beside.relieve()
             assert beside.join(Deadline(PATIENCE_S))

@@ -23,7 +23,7 @@ from edge.errors import (
     SinkError,
     UnforeseenError,
 )
-from edge.inference import Inference
+from edge.inference import Estimators, Inference
 from edge.interfaces import EndOfStream
 from edge.lanes import IDLE_S
 from edge.pacing import Deadline
@@ -493,7 +493,7 @@ class TestAnotherEstimator:
             rig.daemon.start()
             eventually(lambda: film.given == 3)
             camera = rig.daemon.cameras["front"]
-            rig.daemon.load(beside := camera.beside(lambda: new))
+            rig.daemon.load(beside := camera.beside(Estimators(lambda: new)))
 
             assert not camera.take_over(beside, Deadline(0.05))
             beside.relieve()
@@ -512,7 +512,7 @@ class TestAnotherEstimator:
             rig.daemon.start()
             assert old.busy.wait(PATIENCE_S)
             camera = rig.daemon.cameras["front"]
-            rig.daemon.load(beside := camera.beside(lambda: new))
+            rig.daemon.load(beside := camera.beside(Estimators(lambda: new)))
             assert not camera.take_over(beside, Deadline(0.05))
             open_gate.set()
             assert camera.take_over(beside, Deadline(PATIENCE_S))
@@ -563,7 +563,7 @@ class TestAnotherEstimator:
             rig = Rig({"front": (Film(*frames(1), never), old := Watcher())})
             rig.daemon.start()
             eventually(lambda: rig.estimated() == 1)
-            beside = rig.daemon.cameras["front"].beside(lambda: new)
+            beside = rig.daemon.cameras["front"].beside(Estimators(lambda: new))
             began_s = time.monotonic()
             with ThreadPoolExecutor() as threads:
                 loading = threads.submit(rig.daemon.load, beside)
@@ -592,7 +592,9 @@ class TestAnotherEstimator:
 
             rig = Rig({"front": (Film(never), Watcher())})
             rig.daemon.start()
-            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(lambda: Watcher(model=model)), step)
+            rig.daemon.load(
+                beside := rig.daemon.cameras["front"].beside(Estimators(lambda: Watcher(model=model))), step
+            )
             beside.relieve()
             rig.daemon.stop()
         assert steps[:2] == [0, 1]
@@ -602,7 +604,7 @@ class TestAnotherEstimator:
             new = Watcher()
             rig = Rig({"front": (Film(more, *frames(3)), old := Watcher())})
             rig.daemon.start()
-            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(lambda: new))
+            rig.daemon.load(beside := rig.daemon.cameras["front"].beside(Estimators(lambda: new)))
             beside.relieve()
             assert beside.join(Deadline(PATIENCE_S))
             more.set()
@@ -1052,7 +1054,7 @@ class TestRacesOfAnExchange:
             rig.daemon.start()
             eventually(lambda: sink.seqs == [0])
             camera = rig.daemon.cameras["front"]
-            rig.daemon.load(beside := camera.beside(Watcher))
+            rig.daemon.load(beside := camera.beside(Estimators(Watcher)))
             taken_over = camera.take_over(beside, Deadline(0.1))
             assert leaving.is_set()
             if not taken_over:
@@ -1080,7 +1082,7 @@ class TestRacesOfAnExchange:
             camera = rig.daemon.cameras["front"]
             for _ in range(30):
                 watchers.append(TakesItsTimeToLeave())
-                rig.daemon.load(beside := camera.beside(lambda: watchers[-1]))
+                rig.daemon.load(beside := camera.beside(Estimators(lambda: watchers[-1])))
                 patience_s = 0.0
                 while not camera.take_over(beside, Deadline(patience_s)):
                     never.wait(0.003)  # time enough for the old one to leave by mistake
