@@ -127,7 +127,7 @@ def _import_mediapipe() -> Any:
     # putenv tells native code only; os.environ, and with it whatever this program itself fetches, stays as it is.
     os.putenv("https_proxy", _NOWHERE)
     _take_exceptions_from_native_code()
-    # MediaPipe can plot landmarks: 0.35 of the 0.41 s that its import takes, and 30 MiB.
+    # MediaPipe can plot landmarks: 0.33 of the 0.41 s of CPU that its import takes, and 30 MiB.
     with left_out("matplotlib", "matplotlib.pyplot"):
         import mediapipe  # noqa: PLC0415 - only where poses are estimated
 
