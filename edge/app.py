@@ -47,8 +47,8 @@ _OBSERVATIONS = 64
 # A frame is 1.4 MB with both its pictures. Eight are encoded at a time, when this is half full.
 _FRAMES = 16
 _PARCEL_BYTES = 16_000_000
-# What Rerun takes for a row, its server included, goes with the number of parcels: at 60 frames/s 0.65 ms with four
-# rows in each, 0.4 ms with eight, 0.28 ms with 16. A live view is later by as much as is waited for them.
+# What Rerun takes for a row, its server included, goes with the number of parcels: at 60 frames/s 0.64 ms with four
+# rows in each, 0.46 ms with eight, 0.30 ms with 16. A live view is later by as much as is waited for them.
 RERUN_BATCH = 16
 _RERUN_LINGER_S = 0.2
 # What a worker takes (full, with masks) and as much again: a board with 1 GB stays with one.
