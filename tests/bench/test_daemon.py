@@ -76,6 +76,8 @@ def test_every_frame_gets_to_the_broker_and_to_rerun(model: Path, tmp_path: Path
         seen = received(hub.url, tmp_path / "seen.rrd", expect=dict.fromkeys(ENTITIES, len(told)))
     assert measured.delivered == 1.0
     assert measured.with_people == pytest.approx(1.0)
-    assert told == list(range(len(told)))
+    # The first pose may be there before the broker is; from then on nothing is missing.
+    assert told == list(range(told[0], told[0] + len(told)))
     assert len(told) > measured.frames_per_s * 1.0
-    assert {entity: sorted(seen[entity])[: len(told)] == told for entity in ENTITIES} == dict.fromkeys(ENTITIES, True)
+    assert {entity: set(told) - set(seen[entity]) for entity in ENTITIES} == {entity: set() for entity in ENTITIES}
+    assert all(len(set(numbers)) == len(numbers) for numbers in seen.values())
