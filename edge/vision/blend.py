@@ -80,6 +80,8 @@ class TrackerBlend:
         has been gone for GONE_S or has jumped, the poses are the caller's own objects.
         """
         self._advance(tracker, monotonic_ns)
+        if not self._several_trackers:
+            return poses
         now_s = monotonic_ns / 1e9
         known = self._people = [person for person in self._people if now_s - person.seen_s <= GONE_S]
         found = [_columns(pose) for pose in poses]
@@ -96,11 +98,12 @@ class TrackerBlend:
         return poses if unchanged else tuple(blended)
 
     def _advance(self, tracker: int, monotonic_ns: int) -> None:
+        if self._last_ns is not None and monotonic_ns <= self._last_ns:
+            self._people, self._last_ns, self._interval_s = [], None, 0.0
+            self._first_tracker, self._several_trackers = None, False
         if self._first_tracker is None:
             self._first_tracker = tracker
         self._several_trackers = self._several_trackers or tracker != self._first_tracker
-        if self._last_ns is not None and monotonic_ns <= self._last_ns:
-            self._people, self._last_ns, self._interval_s = [], None, 0.0
         if self._last_ns is not None:
             interval_s = min((monotonic_ns - self._last_ns) / 1e9, GONE_S)
             gain = _INTERVAL_GAIN if self._interval_s else 1.0
@@ -109,7 +112,7 @@ class TrackerBlend:
 
     def _strength(self, people: int) -> float:
         """0..1: how much of the correction is made."""
-        if not self._several_trackers or people < self._max_people:
+        if people < self._max_people:
             return 0.0
         fading = (OFF_INTERVAL_S - self._interval_s) / (OFF_INTERVAL_S - FULL_INTERVAL_S)
         return min(max(fading, 0.0), 1.0) * (1.0 if people == 1 else SEVERAL_STRENGTH)
