@@ -119,13 +119,13 @@ class Daemon:
 
         Raises EstimatorError when the old one is stuck; EndRequested. The old one goes on then.
         """
-        deadline = Deadline(RELIEF_TIMEOUT_S)
-        while not self.cameras[name].take_over(new, Deadline(min(IDLE_S, deadline.left_s()))):
-            if self._inbox.stop_requested:
-                raise EndRequested
-            if not deadline.left_s():
-                raise EstimatorError(f"camera {name}: its estimator is still busy after {RELIEF_TIMEOUT_S:g} s")
+
+        def wait() -> None:
+            self._require_time()
             step()
+
+        if not self.cameras[name].take_over(new, Deadline(RELIEF_TIMEOUT_S), wait):
+            raise EstimatorError(f"camera {name}: its estimator is still busy after {RELIEF_TIMEOUT_S:g} s")
 
     def aside(self, work: Callable[[], T], step: Callable[[], None], timeout_s: float = math.inf) -> T:
         """What `work` returns, which is too slow for the main thread: it goes on in a thread of its own, and `step` is

@@ -10,20 +10,19 @@ thread more than without all this.
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
-from edge.errors import EdgePoseError, UnforeseenError
+from edge.errors import EdgePoseError, EstimatorError, UnforeseenError
+from edge.in_order import InOrder
 from edge.interfaces import PoseEstimator
-from edge.lanes import Slot
-from edge.logs import of_camera
-from edge.pacing import Deadline
+from edge.lanes import Slot, SlotOverflow
+from edge.logs import FaultLog, of_camera
+from edge.pacing import Backoff, Deadline, Pulse
 from edge.stats import DropCause
 from edge.vision.blend import TrackerBlend
 from edge.vision.frame import Frame
@@ -31,88 +30,19 @@ from edge.vision.pose import Pose
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-_MOST_WAITING = 16
 _PATIENCE_S = 1.0
-"""So many finished frames wait for one that is missing, and for so long when there are as many: all are several times
-what a worker that gets on needs."""
+_PATIENCE_FRAMES = 5
+"""A frame that others wait for is given up after so long, or after so many times what a frame takes."""
+
+_TO_LOAD = 9.0
+"""Times as patient while a model is loaded."""
+
+_CALM_FRAMES = 1000
+"""After so many without a failure it counts as over."""
 
 _LOOK_EVERY = 64
 _TOO_MANY = 0.1
 """A camera gets another worker when of its last 64 frames this share found no worker ready."""
-
-
-class Pulse:
-    """Whether a thread gets on: it beats with every step, and rests while it waits for something on purpose."""
-
-    def __init__(self) -> None:
-        self._last_s = math.inf
-        self._patience = 1.0
-
-    def beat(self, patience: float = 1.0) -> None:
-        """patience: how many times as long as others the next step may take."""
-        self._last_s, self._patience = time.monotonic(), patience
-
-    def rest(self) -> None:
-        """From now on nothing is expected, until the next beat."""
-        self._last_s = math.inf
-
-    def is_silent(self, after_s: float) -> bool:
-        """Whether the next beat is overdue, if a step takes no longer than `after_s`."""
-        return time.monotonic() - self._last_s > after_s * self._patience
-
-
-class InOrder(Generic[T]):
-    """Puts what several threads finish back into the order of their numbers, and delivers it one after the other.
-
-    deliver, give_up: called one at a time, from whichever thread it is. When `most` wait for one that is missing, who
-    finishes another one waits as well, up to `patience_s`; then the missing one is given up: it comes too late, if it
-    comes.
-    """
-
-    def __init__(
-        self,
-        deliver: Callable[[T], None],
-        give_up: Callable[[], None],
-        *,
-        first: int = 0,
-        most: int = _MOST_WAITING,
-        patience_s: float = _PATIENCE_S,
-    ) -> None:
-        self._deliver = deliver
-        self._give_up = give_up
-        self._next = first
-        self._most = most
-        self._patience_s = patience_s
-        self._waiting: dict[int, T | None] = {}
-        self._condition = threading.Condition()
-
-    def finish(self, number: int, result: T | None) -> None:
-        """Each number once; None: there is no result, and those that come after it need not wait for one."""
-        with self._condition:
-            if number < self._next:
-                return
-            self._waiting[number] = result
-            self._advance()
-            while len(self._waiting) > self._most:
-                missing = self._next
-                self._condition.wait_for(functools.partial(self._is_past, missing), self._patience_s)
-                if not self._is_past(missing):
-                    self._next += 1
-                    self._give_up()
-                    self._advance()
-
-    def _is_past(self, number: int) -> bool:
-        return self._next > number
-
-    def _advance(self) -> None:
-        while self._next in self._waiting:
-            ready = self._waiting.pop(self._next)
-            self._next += 1
-            if ready is not None:
-                self._deliver(ready)
-        self._condition.notify_all()
 
 
 class SpareCores:
@@ -195,6 +125,7 @@ class _Worker:
         self.loaded = False
         self.at_work = False
         """It takes frames, or will as soon as it has its turn."""
+        self.has_worked = False
         self.relieved = threading.Event()
         self.failure: EdgePoseError | None = None
         self.pulse = Pulse()
@@ -203,6 +134,7 @@ class _Worker:
         self._estimator = estimator
 
     def _run(self) -> None:
+        self.pulse.beat(patience=_TO_LOAD)
         try:
             with self._estimator as estimator:
                 self._team.get_ready(self, estimator)
@@ -221,8 +153,8 @@ class Inference:
 
     The first one loads its model alone, and works by itself until the others have loaded theirs.
 
-    A worker that fails is replaced as long as there are others and frames get estimated in between; otherwise all of it
-    ends, and `failure` says why.
+    One that fails is replaced after a while, as long as there are others; the last one's failure ends all of it, and
+    `failure` says why.
     """
 
     def __init__(self, client: Client, slot: Slot[Frame], estimators: Estimators) -> None:
@@ -239,26 +171,26 @@ class Inference:
         self._spare = workers if isinstance(workers, SpareCores) else None
         self._turn = threading.Event()
         self._blend = TrackerBlend(max_people=estimators.max_people)
-        self._in_order = InOrder(self._deliver, self._give_up)
+        self._usual_s = 0.0  # that a frame takes
+        self._in_order = self._line()
         self._lock = threading.Lock()  # of what follows
         self._workers: list[_Worker] = []
         self._threads: list[threading.Thread] = []
         self._hired = 0
         self._seats = 0  # taken of `_spare`
-        self._grows = self._spare is not None
-        self._begun = False
+        self._has_turn = False
         self._broken = False
-        self._estimated = 0  # since a worker failed
+        self._end_told = False
         self._looked_at = (0, 0)  # the slot's figures
-
-    @property
-    def begun(self) -> bool:
-        """Whether it has begun to load a model."""
-        return self._hired > 0
+        self._faults = FaultLog(of_camera(log, self.camera))
+        self._hold_off = Backoff(first_s=2.0, most_s=300.0)
+        self._next_hire_s = 0.0
+        self._calm = 0  # frames since a worker failed
 
     @property
     def alive(self) -> bool:
-        return any(thread.is_alive() for thread in tuple(self._threads))
+        with self._lock:
+            return any(thread.is_alive() for thread in self._threads)
 
     @property
     def at_work(self) -> int:
@@ -267,15 +199,19 @@ class Inference:
             return sum(worker.at_work for worker in self._workers)
 
     def load(self) -> None:
+        """Raises EstimatorError where there can't be even one more thread."""
         with self._lock:
-            self._hire()
+            try:
+                self._hire()
+            except (RuntimeError, MemoryError) as error:
+                raise EstimatorError(f"camera {self.camera}: no thread for its estimator: {error}") from None
 
     def begin(self) -> None:
         """Its turn: from now on it takes frames. Nobody else does any more."""
         with self._lock:
-            if not self._begun:
-                self._begun = True
-                self._in_order = InOrder(self._deliver, self._give_up, first=self._slot.taken)
+            if not self._has_turn:
+                self._has_turn = True
+                self._in_order = self._line()
                 self._looked_at = self._slot.puts, self._slot.pressed
                 self._complete()
         self._turn.set()
@@ -295,16 +231,19 @@ class Inference:
             staying = [worker for worker in self._workers if worker.at_work]
             if staying:
                 self.relieved = False
-                for worker in staying:
-                    worker.relieved.clear()
+                for worker in self._workers:
+                    if worker.at_work or not worker.loaded:
+                        worker.relieved.clear()
                 self._complete()
             return bool(staying)
 
     def join(self, deadline: Deadline) -> bool:
         """False when a worker is still busy after `deadline`."""
-        for thread in tuple(self._threads):
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(deadline.left_s())
-        return not self.alive
+        return not any(thread.is_alive() for thread in threads)
 
     def has_left(self, deadline: Deadline) -> bool:
         """After `relieve`: whether before `deadline` nobody takes or has frames any more. Who still loads a model will
@@ -314,6 +253,10 @@ class Inference:
         for thread in busy:
             thread.join(deadline.left_s())
         return not any(thread.is_alive() for thread in busy)
+
+    def abandon(self) -> None:
+        """A worker hangs, and nobody will hear of it any more: let go of what waits for it."""
+        self._in_order.flush()
 
     def is_silent(self, after_s: float) -> bool:
         """Whether a worker has not got on for so long."""
@@ -331,6 +274,7 @@ class Inference:
             worker.at_work = not worker.relieved.is_set()
             self.loaded.set()
             self._complete()
+        worker.pulse.rest()
         self._turn.wait()
 
     def work(self, worker: _Worker, estimator: PoseEstimator) -> None:
@@ -342,16 +286,18 @@ class Inference:
                     return
                 continue  # it was called back
             frame, arrived_ns, number = taken
+            worker.has_worked = True
             worker.pulse.beat()
             began_ns = time.monotonic_ns()
             try:
                 poses = estimator.estimate(frame)
             except BaseException:
-                self._client.not_estimated(DropCause.ESTIMATOR_FAILED)
-                self._in_order.finish(number, None)
+                if self._in_order.finish(number, None):
+                    self._client.not_estimated(DropCause.ESTIMATOR_FAILED)
                 raise
-            ended_ns = time.monotonic_ns()
-            self._in_order.finish(number, Estimate(frame, poses, worker.number, arrived_ns, ended_ns - began_ns))
+            took_ns = time.monotonic_ns() - began_ns
+            self._usual_s += 0.1 * (took_ns / 1e9 - self._usual_s)
+            self._in_order.finish(number, Estimate(frame, poses, worker.number, arrived_ns, took_ns))
             worker.pulse.rest()
 
     def worker_ended(self, worker: _Worker) -> None:
@@ -359,51 +305,85 @@ class Inference:
         with self._lock:
             self._workers.remove(worker)
             worker.at_work = False
-            if self._spare is not None and self._seats > max(0, len(self._workers) - 1):
-                self._seats -= 1
-                self._spare.give_back()
-            breaks = worker.failure is not None and not self._goes_on_without(worker, worker.failure)
-            if breaks:
-                self.failure = worker.failure
-                self._broken = not self.relieved
-            last = not self._workers and (self._broken or not self.relieved)
+            self._give_seats_back()
+            if worker.failure is not None:
+                self._consider(worker, worker.failure)
+            over = self._broken or self._slot.over
+            # Who still loads a model when all frames are done will see that, and is not waited for.
+            gone = not any(other.loaded for other in self._workers) if over else not self._workers
+            tells = gone and (self._broken or not self.relieved) and not self._end_told
+            self._end_told = self._end_told or tells
         try:
-            if breaks and self._broken:
-                self._client.inference_failed(self)
-            if last:
+            if tells:
                 self._client.inference_ended(self)
         finally:
             self.loaded.set()  # last: whoever waits for it looks at the camera's failure next
 
+    def _line(self) -> InOrder[Estimate]:
+        """For the frames from here on. A live camera's are not held up for long; a file's wait if they can."""
+        return InOrder(
+            self._deliver,
+            self._give_up,
+            patience_s=lambda: max(_PATIENCE_S, _PATIENCE_FRAMES * self._usual_s),
+            first=self._slot.taken,
+            by_age=self._slot.overflow is SlotOverflow.NEWEST_WINS,
+        )
+
     def _hire(self) -> None:
-        self._hired += 1
-        worker = _Worker(self, self._hired, self._estimators.make())
+        worker = _Worker(self, self._hired + 1, self._estimators.make())
         self._workers.append(worker)
+        try:
+            worker.thread.start()
+        except BaseException:
+            self._workers.remove(worker)
+            raise
+        self._hired += 1
         self._threads = [*(thread for thread in self._threads if thread.is_alive()), worker.thread]
-        worker.thread.start()
+
+    def _hire_another(self) -> None:
+        try:
+            self._hire()
+        except (RuntimeError, MemoryError) as error:
+            self._give_seats_back()
+            self._put_off(EstimatorError(f"no thread for another one: {error}"))
+
+    def _give_seats_back(self) -> None:
+        while self._spare is not None and self._seats > max(0, len(self._workers) - 1):
+            self._seats -= 1
+            self._spare.give_back()
 
     def _complete(self) -> None:
         """Hire those that are missing, once the first one has its model."""
         while len(self._workers) < self._number and self._may_hire():
-            self._hire()
+            self._hire_another()
 
     def _may_hire(self) -> bool:
         over = self.relieved or self._broken or self._slot.closed
-        return self._begun and self.loaded.is_set() and not over
+        return self._has_turn and self.loaded.is_set() and not over and time.monotonic() >= self._next_hire_s
 
-    def _goes_on_without(self, worker: _Worker, error: EdgePoseError) -> bool:
-        """Whether the others can do without one that has failed; it is replaced then."""
-        if not self._workers or self._broken or (worker.loaded and not self._estimated):
-            return False
-        told = of_camera(log, self.camera)
-        self._estimated = 0
-        if worker.loaded:
-            told.warning("camera %s: one of its estimators failed, another takes its place: %s", self.camera, error)
+    def _consider(self, worker: _Worker, error: EdgePoseError) -> None:
+        """What follows from a worker's failure."""
+        if self._slot.closed and self.loaded.is_set() and not worker.has_worked:
+            log.debug("camera %s: an estimator that is not needed any more: %s", self.camera, error)
+        elif self._workers and not self._broken:
+            self._put_off(error)
         else:
-            self._number, self._grows = 1, False  # it would be the same with the next one
-            told.warning("camera %s: there can't be another estimator beside the first: %s", self.camera, error)
-        self._complete()
-        return True
+            self._break(error)
+
+    def _put_off(self, error: EdgePoseError) -> None:
+        """The others go on, and a replacement has to wait: what is wrong may be so for longer."""
+        self._calm = 0
+        self._next_hire_s = time.monotonic() + self._hold_off.next_s()
+        told = "camera %s: one of its estimators failed, %d go on: %s"
+        self._faults.failed(told, self.camera, len(self._workers), error)
+
+    def _break(self, error: EdgePoseError) -> None:
+        """No more frames can be estimated, but those that others have in hand."""
+        if self.failure is None:
+            self.failure = error
+        if not self.relieved and not self._broken:
+            self._broken = True
+            self._client.inference_failed(self)
 
     def _leaves(self, worker: _Worker) -> bool:
         """Whether it is to take no more frames, and if so, for good."""
@@ -416,26 +396,36 @@ class Inference:
         self._client.not_estimated(DropCause.LATE)
 
     def _deliver(self, estimate: Estimate) -> None:
-        poses = self._blend.blend(estimate.worker, estimate.frame.monotonic_ns, estimate.poses)
-        self._client.estimated(replace(estimate, poses=poses))
-        self._estimated += 1
-        if self._grows and self._slot.puts - self._looked_at[0] >= _LOOK_EVERY:
-            self._look()
+        try:
+            poses = self._blend.blend(estimate.worker, estimate.frame.monotonic_ns, estimate.poses)
+            self._client.estimated(replace(estimate, poses=poses))
+        except BaseException as error:  # noqa: BLE001 - no worker's fault, and it would be the same with the next frame
+            self._client.not_estimated(DropCause.ESTIMATOR_FAILED)
+            with self._lock:
+                self._break(unforeseen(self.camera, error))
+            return
+        self._calm += 1
+        if self._calm == _CALM_FRAMES:
+            self._hold_off.reset()
+            self._faults.worked("camera %s: its estimators work again", self.camera)
+        if len(self._workers) < self._number:
+            with self._lock:
+                self._complete()
+        elif self._spare is not None and self._slot.puts - self._looked_at[0] >= _LOOK_EVERY:
+            self._look(self._spare)
 
-    def _look(self) -> None:
+    def _look(self, spare: SpareCores) -> None:
         """Whether another worker is needed."""
         with self._lock:
             puts, pressed = self._slot.puts, self._slot.pressed
             too_many = pressed - self._looked_at[1] > _TOO_MANY * (puts - self._looked_at[0])
             self._looked_at = puts, pressed
             ready = self._may_hire() and all(worker.at_work for worker in self._workers)
-            if self._spare is not None and ready and too_many and self._spare.take():
+            if ready and too_many and spare.take():
                 self._seats += 1
                 told = of_camera(log, self.camera)
-                told.info(
-                    "camera %s: %d estimators can not keep up, one more is loaded", self.camera, len(self._workers)
-                )
-                self._hire()
+                told.info("camera %s: %d estimators can't keep up, one more is loaded", self.camera, len(self._workers))
+                self._hire_another()
 
 
 def unforeseen(camera: str, error: BaseException) -> UnforeseenError:

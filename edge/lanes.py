@@ -44,12 +44,12 @@ class Slot(Generic[T]):
     """A queue of one item between a thread that puts and threads that take."""
 
     def __init__(self, overflow: SlotOverflow) -> None:
+        self.overflow = overflow
         self.puts = 0
         """How many items came."""
         self.pressed = 0
         """How many of them found the one before still there."""
         self.taken = 0
-        self._overflow = overflow
         self._condition = threading.Condition()
         self._items: deque[tuple[T, int]] = deque()
         self._closed = False
@@ -59,7 +59,7 @@ class Slot(Generic[T]):
         with self._condition:
             self.puts += 1
             self.pressed += bool(self._items)
-            if self._overflow is SlotOverflow.WAIT:
+            if self.overflow is SlotOverflow.WAIT:
                 self._condition.wait_for(lambda: not self._items or self._closed)
             if self._closed:
                 return False

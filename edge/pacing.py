@@ -1,7 +1,11 @@
-"""When to do the next thing: deadlines, jittered back-off and rate limits. Time is always an argument or monotonic."""
+"""When to do the next thing, and whether somebody still does: deadlines, jittered back-off, pulses and rate limits.
+
+Time is always an argument or monotonic.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 import time
 
@@ -35,6 +39,26 @@ class Backoff:
 
     def reset(self) -> None:
         self._next_s = self._first_s
+
+
+class Pulse:
+    """Whether a thread gets on: it beats with every step, and rests while it waits for something on purpose."""
+
+    def __init__(self) -> None:
+        self._last_s = math.inf
+        self._patience = 1.0
+
+    def beat(self, patience: float = 1.0) -> None:
+        """patience: how many times as long as others the next step may take."""
+        self._last_s, self._patience = time.monotonic(), patience
+
+    def rest(self) -> None:
+        """From now on nothing is expected, until the next beat."""
+        self._last_s = math.inf
+
+    def is_silent(self, after_s: float) -> bool:
+        """Whether the next beat is overdue, if a step takes no longer than `after_s`."""
+        return time.monotonic() - self._last_s > after_s * self._patience
 
 
 class RateGate:

@@ -19,11 +19,11 @@ from dataclasses import replace
 
 from edge import reports
 from edge.errors import CameraLost, EdgePoseError
-from edge.inference import Estimate, Estimators, Inference, Pulse, unforeseen
+from edge.inference import Estimate, Estimators, Inference, unforeseen
 from edge.interfaces import EndOfStream, FrameSource
 from edge.lanes import IDLE_S, Outlets, Slot, SlotOverflow
 from edge.logs import FaultLog, of_camera
-from edge.pacing import Backoff, Deadline
+from edge.pacing import Backoff, Deadline, Pulse
 from edge.reports import Happening
 from edge.stats import CameraStats, CameraStatus, DropCause, Stats
 from edge.vision.frame import Frame
@@ -116,17 +116,32 @@ class CameraPipeline:
         """Other estimators, to be loaded while those in use go on; then `take_over`."""
         return Inference(self, self._slot, estimators)
 
-    def take_over(self, new: Inference, deadline: Deadline) -> bool:
+    def take_over(self, new: Inference, deadline: Deadline, step: Callable[[], None] = lambda: None) -> bool:
         """Let `new`, which is loaded, estimate from the next frame on. False, and nothing has changed, when the old one
-        does not finish its frame before `deadline`; it may still be freeing its model when this is True."""
+        does not finish its frames before `deadline`; it may still be freeing its model when this is True.
+
+        step: called a few times a second while this waits; whatever it raises ends the wait in the same way.
+        """
         old = self._inference
         old.relieve()
-        if not old.has_left(deadline) and old.call_back():
-            return False
+        given_up: BaseException | None = None
+        while not old.has_left(Deadline(min(IDLE_S, deadline.left_s()))):
+            try:
+                step()
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                given_up = error
+            if given_up is not None or not deadline.left_s():
+                if not old.call_back():
+                    break  # they have left meanwhile
+                if given_up is not None:
+                    raise given_up
+                return False
         if old.failure is not None and not self.ended:
             self._log.warning("camera %s: %s; another estimator was about to take over", self.name, old.failure)
         self._inference = new
         new.begin()
+        if given_up is not None:
+            raise given_up
         return True
 
     def interrupt(self) -> None:
@@ -134,8 +149,8 @@ class CameraPipeline:
         self._stopping.set()
         with self._orders:
             self._orders.notify_all()
-        self._inference.begin()  # it finds the slot closed
         self._lose(self._slot.close(discard=True))
+        self._inference.begin()  # it finds the slot closed
 
     def stalled(self, after_s: float) -> list[str]:
         """The threads that have not got on for `after_s` without a reason to wait: "capture", "inference"."""
@@ -147,6 +162,8 @@ class CameraPipeline:
         if self._capture.ident is not None:
             self._capture.join(deadline.left_s())
         self._left_behind = not self._inference.join(deadline) or self._capture.is_alive()
+        if self._left_behind:
+            self._inference.abandon()
         return not self._left_behind
 
     def estimated(self, estimate: Estimate) -> None:

@@ -3,89 +3,23 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.control import Stop
-from edge.errors import EstimatorError, ModelError
-from edge.inference import Estimators, InOrder, SpareCores
+from edge.errors import EstimatorError, ModelError, UnforeseenError
+from edge.inference import Estimators, SpareCores
+from edge.lanes import Lane, LaneGroup
 from edge.pacing import Deadline
 from edge.stats import DropCause
 from edge.vision.frame import Frame
+from edge.vision.observation import Observation
 from edge.vision.pose import Pose
 from tests.conftest import eventually, frame, pose
 from tests.rigs import PATIENCE_S, Crew, Film, Rig, Shelf, Watcher, frames, gate
-
-
-class TestInOrder:
-    @given(order=st.permutations(range(12)), missing=st.sets(st.integers(0, 11)))
-    def test_whatever_the_order_of_what_is_finished_it_comes_out_sorted(
-        self, order: list[int], missing: set[int]
-    ) -> None:
-        delivered: list[int] = []
-        line = InOrder(delivered.append, lambda: None, most=12)
-        for number in order:
-            line.finish(number, None if number in missing else number)
-        assert delivered == [number for number in range(12) if number not in missing]
-
-    @given(order=st.permutations(range(30)), most=st.integers(0, 6))
-    @settings(deadline=None)
-    def test_everything_is_delivered_or_given_up_and_no_more_wait_than_may(self, order: list[int], most: int) -> None:
-        delivered: list[int] = []
-        given_up: list[None] = []
-        line = InOrder(delivered.append, lambda: given_up.append(None), most=most, patience_s=0.0)
-        for number in order:
-            line.finish(number, number)
-            assert len(line._waiting) <= most
-        assert delivered == sorted(delivered)
-        assert len(delivered) + len(given_up) == 30
-
-    def test_who_is_missing_is_waited_for_until_too_many_wait_for_too_long(self) -> None:
-        delivered: list[int] = []
-        given_up: list[None] = []
-        line = InOrder(delivered.append, lambda: given_up.append(None), first=5, most=3, patience_s=0.05)
-        for number in (6, 7, 8):
-            line.finish(number, number)
-        assert (delivered, given_up) == ([], [])
-        line.finish(9, 9)
-        assert (delivered, given_up) == ([6, 7, 8, 9], [None])
-        line.finish(5, 5)
-        assert delivered == [6, 7, 8, 9]
-
-    def test_who_is_too_fast_waits_for_who_is_missing(self) -> None:
-        delivered: list[int] = []
-        line = InOrder(delivered.append, lambda: None, most=2, patience_s=PATIENCE_S)
-        with ThreadPoolExecutor() as threads:
-            for number in (1, 2):
-                line.finish(number, number)
-            finishing = threads.submit(line.finish, 3, 3)
-            eventually(lambda: len(line._waiting) == 3)
-            assert not finishing.done()
-            line.finish(0, 0)
-            finishing.result(PATIENCE_S)
-        assert delivered == [0, 1, 2, 3]
-
-    def test_from_many_threads(self) -> None:
-        delivered: list[int] = []
-        line = InOrder(delivered.append, lambda: None, most=1000)
-        numbers = iter(range(1000))
-        lock = threading.Lock()
-
-        def work() -> None:
-            while True:
-                with lock:
-                    number = next(numbers, None)
-                if number is None:
-                    return
-                line.finish(number, number)
-
-        with ThreadPoolExecutor(4) as threads:
-            for done in [threads.submit(work) for _ in range(4)]:
-                done.result(PATIENCE_S)
-        assert delivered == list(range(1000))
 
 
 class TestSpareCores:
@@ -262,6 +196,57 @@ class TestSeveralWorkers:
             rig.daemon.stop()
         assert new.made[0].freed
 
+    def test_a_swap_that_waits_for_a_slow_frame_loads_nothing_in_between(self) -> None:
+        with gate() as slow, gate() as go_on, gate() as never:
+            crew = Held(slow).crew(3)
+            rig = Rig({"front": (Film(go_on, *frames(3), never), crew)}, {"mqtt": (sink := Shelf())}, workers=3)
+            rig.daemon.start()
+            eventually(lambda: rig.at_work() == 3)
+            go_on.set()
+            steps: list[int] = []
+
+            def step() -> None:
+                steps.append(0)
+                if len(steps) == 3:
+                    slow.set()
+
+            camera = rig.daemon.cameras["front"]
+            rig.daemon.load(beside := camera.beside(Estimators(Crew())))
+            rig.daemon.exchange_estimator("front", beside, step)
+            eventually(lambda: sink.seqs == [0, 1, 2])
+            rig.daemon.stop()
+        assert len(crew.made) == 3
+
+    def test_a_relief_that_is_taken_back_leaves_all_of_them_at_work(self) -> None:
+        with gate() as slow, gate() as model, gate() as go_on, gate() as more, gate() as never:
+            held = Held(slow)
+            crew = held.crew(2)
+            crew._first.append(Watcher(model=model))
+            film = Film(go_on, *frames(3), more, *frames(5, first=3), never)
+            rig = Rig({"front": (film, crew)}, {"mqtt": (sink := Shelf())}, workers=3)
+            rig.daemon.start()
+            eventually(lambda: rig.at_work() == 2)
+            go_on.set()
+            eventually(lambda: sorted(held.seen) == [1, 2])
+            camera = rig.daemon.cameras["front"]
+            rig.daemon.load(beside := camera.beside(Estimators(Watcher)))
+            assert not camera.take_over(beside, Deadline(0.05))
+            beside.relieve()
+            slow.set()
+            model.set()
+            more.set()
+            eventually(lambda: sink.seqs == list(range(8)))
+            eventually(lambda: rig.at_work() == 3)
+            rig.daemon.stop()
+
+    def test_a_camera_that_is_not_started_after_all_loads_no_more_than_it_has(self) -> None:
+        crew = Crew()
+        rig = Rig({"front": (Film(), Crew())}, workers=4)
+        rig.daemon.load(new := rig.pipeline("front", Film(*frames(3)), crew))
+        new.interrupt()
+        assert new.join(Deadline(PATIENCE_S))
+        assert [watcher.freed for watcher in crew.made] == [True]
+
     def test_a_stop_ends_all_of_them(self) -> None:
         with gate() as never:
             crew = Crew()
@@ -276,22 +261,61 @@ class TestSeveralWorkers:
 
 
 class TestWorkersThatFail:
-    def test_one_is_replaced_and_its_frame_is_counted(self, caplog: pytest.LogCaptureFixture) -> None:
-        with gate() as go_on, gate() as never:
+    def test_one_is_replaced_after_a_while_and_its_frame_is_counted(self, caplog: pytest.LogCaptureFixture) -> None:
+        with gate() as go_on, gate() as more, gate() as never:
             crew = Crew(*(Watcher(error=EstimatorError("the pose graph failed twice"), at=9) for _ in range(3)))
-            rig = Rig({"front": (Film(go_on, *frames(20), never), crew)}, {"mqtt": (sink := Shelf())}, workers=2)
+            film, sink = Film(go_on, *frames(20), more, *frames(20, first=20), never), Shelf()
+            rig = Rig({"front": (film, crew)}, {"mqtt": sink}, workers=2)
             rig.daemon.start()
             eventually(lambda: rig.at_work() == 2)
             go_on.set()
             eventually(lambda: sink.seqs == [seq for seq in range(20) if seq != 9])
-            eventually(lambda: rig.at_work() == 2 and len(crew.made) == 3)
+            assert len(crew.made) == 2
+            eventually(lambda: time.monotonic() > rig.daemon.cameras["front"]._inference._next_hire_s)
+            more.set()
+            eventually(lambda: rig.at_work() == 2 and sink.seqs[-1] == 39)
+            assert len(crew.made) == 3
             rig.daemon.stop()
 
         assert [watcher.freed for watcher in crew.made] == [True] * 3
         assert rig.stats.drops() == {("camera front", DropCause.ESTIMATOR_FAILED): 1}
-        assert "another takes its place: the pose graph failed twice" in caplog.text
+        assert "one of its estimators failed, 1 go on: the pose graph failed twice" in caplog.text
 
-    def test_when_no_frame_is_estimated_in_between_all_of_it_ends(self) -> None:
+    def test_replacements_that_fail_as_well_come_ever_more_rarely(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Broken(Watcher):
+            def estimate(self, frame: Frame) -> tuple[Pose, ...]:
+                raise EstimatorError("the pose graph failed twice")
+
+        count = 20_000
+        crew = Crew(Watcher(), *(Broken() for _ in range(50)))
+        rig = Rig({"front": (Film(*frames(count)), crew)}, {"mqtt": Shelf()}, workers=3, capacity=count)
+        assert rig.run() == "every camera has ended"
+        assert len(crew.made) < 12, "a few seconds, two at a time"
+        assert rig.every_frame_is_accounted_for()
+        assert caplog.text.count("WARNING") <= 2
+
+    def test_one_that_fails_beside_a_slow_one_is_not_the_end(self) -> None:
+        with gate() as slow, gate() as go_on, gate() as never:
+
+            class Slow(Watcher):
+                def estimate(self, frame: Frame) -> tuple[Pose, ...]:
+                    if frame.seq == 0:
+                        slow.wait()
+                    if frame.seq == 1:
+                        raise EstimatorError("the pose graph failed twice")
+                    return super().estimate(frame)
+
+            sink = Shelf()
+            rig = Rig({"front": (Film(go_on, *frames(5), never), Crew(Slow(), Slow()))}, {"mqtt": sink}, workers=2)
+            rig.daemon.start()
+            eventually(lambda: rig.at_work() == 2)
+            go_on.set()
+            eventually(lambda: rig.dropped("camera front") == 1)
+            slow.set()
+            eventually(lambda: sink.seqs == [0, 2, 3, 4])
+            rig.daemon.stop()
+
+    def test_the_last_ones_failure_is_the_end(self) -> None:
         class Broken(Watcher):
             def estimate(self, frame: Frame) -> tuple[Pose, ...]:
                 raise EstimatorError("the pose graph failed twice")
@@ -308,16 +332,98 @@ class TestWorkersThatFail:
         assert rig.every_frame_is_accounted_for()
         assert [watcher.freed for watcher in crew.made] == [True, True]
 
-    def test_one_that_can_not_load_its_model_is_done_without(self, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("error", [ModelError("no memory"), RuntimeError("can't start new thread")])
+    def test_one_that_there_can_not_be_is_done_without(
+        self, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Scarce(Crew):
+            def __call__(self) -> Watcher:
+                if self.made and isinstance(error, RuntimeError):
+                    raise error
+                return super().__call__()
+
         with gate() as never:
-            crew, sink = Crew(Watcher(), Watcher(loading=ModelError("no memory"))), Shelf()
+            crew, sink = Scarce(Watcher(), Watcher(loading=error)), Shelf()
             rig = Rig({"front": (Film(*frames(30), never), crew)}, {"mqtt": sink}, workers=2)
             rig.daemon.start()
             eventually(lambda: sink.seqs == list(range(30)))
-            eventually(lambda: "can't be another estimator beside the first: no memory" in caplog.text)
+            eventually(
+                lambda: f"1 go on: {'no memory' if isinstance(error, ModelError) else 'no thread'}" in caplog.text
+            )
+            assert rig.at_work() == 1
             rig.daemon.stop()
-        assert len(crew.made) == 2
         assert rig.stats.drops() == {}
+        assert not rig.daemon.cameras["front"]._inference.alive
+
+    def test_one_that_comes_too_late_and_fails_is_counted_once(self) -> None:
+        class LateAndBroken(Watcher):
+            def estimate(self, frame: Frame) -> tuple[Pose, ...]:
+                if frame.seq == 0:
+                    hang.wait()
+                    raise EstimatorError("the pose graph failed twice")
+                return super().estimate(frame)
+
+        with gate() as hang, gate() as go_on, gate() as never:
+            crew, sink = Crew(LateAndBroken(), LateAndBroken()), Shelf()
+            rig = Rig({"front": (Film(go_on, *frames(40), never), crew)}, {"mqtt": sink}, workers=2)
+            rig.daemon.start()
+            eventually(lambda: rig.at_work() == 2)
+            go_on.set()
+            eventually(lambda: sink.seqs == list(range(1, 40)))
+            hang.set()
+            eventually(lambda: rig.at_work() == 1)
+            rig.daemon.stop()
+        assert rig.stats.drops() == {("camera front", DropCause.LATE): 1}
+
+    def test_one_that_hangs_while_it_loads_is_named(self) -> None:
+        with gate() as model, gate() as never:
+            crew = Crew(Watcher(), Watcher(model=model))
+            rig = Rig({"front": (Film(*frames(3), never), crew)}, workers=2)
+            rig.daemon.start()
+            eventually(lambda: rig.estimated() == 3)
+            eventually(lambda: rig.daemon.stalled(0.01) == ["camera front: inference"])
+            model.set()
+            eventually(lambda: rig.at_work() == 2)
+            rig.daemon.stop()
+
+    def test_one_that_can_not_load_when_all_is_done_spoils_nothing(self) -> None:
+        with gate() as model:
+            crew = Crew(Watcher(), Watcher(model=model, loading=ModelError("torn")))
+            rig = Rig({"front": (Film(*frames(3)), crew)}, workers=2)
+            rig.daemon.start()
+            assert rig.ended() == "every camera has ended", "whatever still loads"
+            model.set()
+            rig.daemon.stop()
+        assert rig.stats.drops() == {}
+
+    def test_what_fails_behind_the_estimators_is_the_cameras_end_and_counted(self) -> None:
+        def broken(observation: Observation) -> int:
+            if observation.seq == 5:
+                raise ZeroDivisionError("zero")
+            return 1
+
+        rig = Rig({"front": (Film(*frames(20)), Crew())}, workers=2)
+        lane = Lane[Observation]("mqtt", Shelf(), rig.stats, capacity=100, weigh=broken)
+        rig.daemon.outlets.connect("broken", LaneGroup(observers=(lane,)))
+        rig.daemon.start()
+        assert rig.ended() == "camera front failed"
+        with pytest.raises(UnforeseenError, match="ZeroDivisionError: zero"):
+            rig.daemon.stop()
+        assert rig.every_frame_is_accounted_for()
+
+    def test_what_waits_behind_one_that_hangs_is_counted_at_the_stop(self) -> None:
+        with gate() as hang, gate() as go_on, gate() as never:
+            held = Held(hang)
+            rig = Rig({"front": (Film(go_on, *frames(10), never), held.crew(2))}, workers=2)
+            rig.daemon.start()
+            eventually(lambda: rig.at_work() == 2)
+            go_on.set()
+            eventually(lambda: sorted(held.seen) == list(range(1, 10)))
+            rig.daemon.stop()
+            assert rig.dropped("camera front", DropCause.STOPPED) == 9
+            hang.set()
+            eventually(rig.every_frame_is_accounted_for)
+        assert rig.estimated() == 0
 
     def test_the_first_one_that_can_not_load_its_model_is_the_end(self) -> None:
         crew = Crew(Watcher(loading=ModelError("torn")))
