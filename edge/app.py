@@ -28,7 +28,7 @@ from edge.estimators.models.store import Model
 from edge.event_log import EventLog
 from edge.inference import Estimators, Inference, SpareCores
 from edge.interfaces import FrameSource
-from edge.lanes import Lane, LaneGroup
+from edge.lanes import Lane, LaneGroup, Shown
 from edge.pipeline import CameraPipeline
 from edge.reports import BrokerReach, DeviceInfo, HealthReport, LinkState
 from edge.settings import Settings
@@ -250,7 +250,8 @@ class App:
         outputs = self._rerun_outputs(self._model)
         offers = [lane.offer for lane in outputs]
         video = (self._video_lane(offers),) if rerun.video != "off" else ()
-        return LaneGroup(observers=(self._scene_lane(offers),), video=video, outputs=tuple(outputs))
+        shown = None if rerun.frames_hz == "unlimited" else Shown(rerun.frames_hz)
+        return LaneGroup(observers=(self._scene_lane(offers),), video=video, outputs=tuple(outputs), shown=shown)
 
     def _camera(self, name: str) -> CameraPipeline:
         camera = self.config.camera[name]
@@ -396,7 +397,7 @@ class App:
         mask = self.config.pose.segmentation and self.config.rerun.mask == "image"
         return Lane(
             "rerun scene",
-            SceneSink(mask=mask, frames_hz=_hz(self.config.rerun.frames_hz), outputs=offers),
+            SceneSink(mask=mask, outputs=offers),
             self.stats,
             capacity=_OBSERVATIONS,
             batch=RERUN_BATCH,
@@ -408,7 +409,7 @@ class App:
 
         rerun = self.config.rerun
         assert rerun.video != "off", "no lane for no video"
-        sink = VideoSink(rerun.video, offers, frames_hz=_hz(rerun.frames_hz))
+        sink = VideoSink(rerun.video, offers)
         return Lane("rerun video", sink, self.stats, capacity=_FRAMES, linger_s=_RERUN_LINGER_S)
 
     def _info(self, model: Model) -> DeviceInfo:

@@ -323,7 +323,7 @@ class RerunConfig(_Section):
     frames_hz: Rate = Field(
         30.0,
         title="Frames rate",
-        description='pictures, masks and points a second and camera at most, or "unlimited": every frame',
+        description='pictures, and as many masks and points, a second of a faster camera, or "unlimited": every frame',
         json_schema_extra=_unit("Hz"),
     )
     video: Literal["h264", "jpeg", "off"] = Field("h264", title="Video", description="how pictures are logged")

@@ -7,14 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from edge.errors import SinkError
 from edge.interfaces import Sink
 from edge.logs import FaultLog
-from edge.pacing import Deadline
+from edge.pacing import Deadline, Thinning
 from edge.stats import DropCause, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
@@ -237,16 +237,38 @@ class Lane(Generic[T]):
                 self._faults.worked("sink %s works again", self.name)
 
 
+class Shown:
+    """Chooses which frames people see: `hz` a second of each camera, or all of a slower one.
+
+    That is decided once, where a frame goes its two ways, and written on it. Two lanes that decided on their own would
+    disagree as soon as one of them missed a frame: of 60 frames/s one then logs the even ones and the other the odd.
+    """
+
+    def __init__(self, hz: float) -> None:
+        self._hz = hz
+        self._cameras: dict[str, tuple[Thinning, int]] = {}
+
+    def marked(self, frame: Frame) -> Frame:
+        """The frame with its `shown_seq`. One camera's frames come from one thread, in order."""
+        thinning, shown_seq = self._cameras.get(frame.camera) or (Thinning(self._hz), frame.seq)
+        if thinning.takes(frame.monotonic_ns):
+            shown_seq = frame.seq
+        self._cameras[frame.camera] = thinning, shown_seq
+        return frame if shown_seq == frame.seq else replace(frame, shown_seq=shown_seq)
+
+
 @dataclass(frozen=True, slots=True)
 class LaneGroup:
     """Lanes that begin and end together, such as all that lead to Rerun.
 
-    observers and video are fed by the cameras, outputs by those two, so they end after them.
+    observers and video are fed by the cameras, outputs by those two, so they end after them. shown: which frames video
+    gets, None for all; one group at most has it.
     """
 
     observers: tuple[Lane[Observation], ...] = ()
     video: tuple[Lane[Frame], ...] = ()
     outputs: tuple[Lane[Any], ...] = ()
+    shown: Shown | None = None
 
     def stages(self) -> tuple[Sequence[Lane[Any]], Sequence[Lane[Any]]]:
         return (*self.observers, *self.video), self.outputs
@@ -268,10 +290,18 @@ class Outlets:
         # Cameras see the old groups or the new ones, never a dictionary that changes under them.
         self._groups = others if group is None else {**others, name: group}
 
-    def film(self, frame: Frame) -> None:
+    def film(self, frame: Frame) -> Frame:
+        """Hand over a frame for people to see, if they are to see this one; the frame, which knows that now.
+
+        What a camera has encoded itself always goes: each packet of H.264 needs those before it.
+        """
         for group in self._groups.values():
+            if group.shown is not None:
+                frame = group.shown.marked(frame)
             for lane in group.video:
-                lane.offer(frame)
+                if frame.is_shown or frame.packets is not None:
+                    lane.offer(frame)
+        return frame
 
     def observe(self, observation: Observation) -> None:
         for group in self._groups.values():

@@ -334,7 +334,7 @@ class CameraPipeline:
             self.settled.set()
             self.latest = frame
             self._stats.frame_captured()
-            self._outlets.film(frame)
+            frame = self._outlets.film(frame)
             self._pulse.rest()  # a file waits here for the inference thread, whose pulse it is then that counts
             if not self._slot.put(frame):
                 self._lose(1)

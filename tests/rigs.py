@@ -13,7 +13,7 @@ from edge.daemon import Daemon
 from edge.event_log import EventLog
 from edge.inference import Estimators, SpareCores
 from edge.interfaces import EndOfStream
-from edge.lanes import Lane, LaneGroup
+from edge.lanes import Lane, LaneGroup, Shown
 from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline
 from edge.reports import Event, Happening
@@ -181,6 +181,7 @@ class Rig:
         workers: int | SpareCores = 1,
         video: Mapping[str, Shelf] | None = None,
         capacity: int = 1000,
+        shown: Shown | None = None,
     ) -> None:
         self.workers = workers
         self.stats = Stats(list(cameras))
@@ -192,7 +193,7 @@ class Rig:
             Lane[Observation](name, sink, self.stats, capacity=capacity) for name, sink in (sinks or {}).items()
         )
         films = tuple(Lane[Frame](name, sink, self.stats, capacity=capacity) for name, sink in (video or {}).items())
-        self.daemon = Daemon(self.inbox, {"test": LaneGroup(observers=observers, video=films)})
+        self.daemon = Daemon(self.inbox, {"test": LaneGroup(observers=observers, video=films, shown=shown)})
         for name, (source, estimator) in cameras.items():
             self.daemon.cameras[name] = self.pipeline(name, source, estimator)
 

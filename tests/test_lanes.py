@@ -4,16 +4,18 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import SinkError
-from edge.lanes import Slot, SlotOverflow
+from edge.lanes import Lane, LaneGroup, Outlets, Shown, Slot, SlotOverflow
 from edge.pacing import Deadline
 from edge.stats import DropCause, Stats
-from tests.conftest import eventually
+from edge.vision.frame import Frame
+from tests.conftest import eventually, frame
 from tests.rigs import PATIENCE_S, Shelf, finished, gate, lane
 
 
@@ -383,3 +385,37 @@ class TestLane:
         assert len(sink.refused) == stats.drops().get(("mqtt", DropCause.SINK_FAILED), 0)
         assert sink.items == sorted(sink.items)
         assert sorted(sink.items + sink.refused)[-1:] == list(range(len(weights)))[-1:], "the newest is never let go"
+
+
+class TestShown:
+    def test_each_frame_says_which_picture_people_look_at(self) -> None:
+        shown = Shown(30)
+        marked = [shown.marked(frame(seq=seq, fps=60.0)) for seq in range(100, 106)]
+
+        assert [each.shown_seq or each.seq for each in marked] == [100, 100, 102, 102, 104, 104]
+        assert [each.is_shown for each in marked] == [True, False] * 3
+
+    def test_each_camera_is_thinned_by_itself(self) -> None:
+        shown = Shown(30)
+        frames = [frame(seq=seq, camera=camera, fps=60.0) for seq in range(4) for camera in ("front", "back")]
+
+        assert [shown.marked(each).is_shown for each in frames] == [True, True, False, False] * 2
+
+    @pytest.mark.parametrize(
+        ("own_encoder", "shown", "filmed"),
+        [(False, Shown(30), [0, 2, 4]), (False, None, [*range(6)]), (True, Shown(30), [*range(6)])],
+    )
+    def test_the_video_lane_gets_what_is_shown_and_all_that_the_camera_has_encoded(
+        self, *, own_encoder: bool, shown: Shown | None, filmed: list[int]
+    ) -> None:
+        sink = Shelf()
+        video = Lane[Frame]("video", sink, Stats([]), capacity=100)
+        outlets = Outlets({"rerun": LaneGroup(video=(video,), shown=shown), "mqtt": LaneGroup()})
+        video.start()
+        for seq in range(6):
+            source = replace(frame(seq=seq, fps=60.0), packets=() if own_encoder else None)
+            assert outlets.film(source).seq == seq
+        video.close(Deadline(PATIENCE_S))
+
+        assert video.join()
+        assert sink.seqs == filmed

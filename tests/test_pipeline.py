@@ -25,7 +25,7 @@ from edge.errors import (
 )
 from edge.inference import Estimators, Inference
 from edge.interfaces import EndOfStream
-from edge.lanes import IDLE_S
+from edge.lanes import IDLE_S, Shown
 from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline
 from edge.stats import CameraStatus, DropCause
@@ -64,6 +64,15 @@ class TestFiles:
             rig.daemon.stop()
         assert watcher.seen == list(range(50))
         assert rig.stats.drops() == {}
+
+    def test_frames_that_are_not_shown_are_estimated_and_know_what_is_shown_instead(self) -> None:
+        film = Film(*[frame(seq=seq, fps=60.0) for seq in range(20)])
+        observed, video = Shelf(), Shelf()
+        rig = Rig({"front": (film, Watcher())}, {"mqtt": observed}, video={"video": video}, shown=Shown(30))
+
+        assert rig.run() == "every camera has ended"
+        assert video.seqs == list(range(0, 20, 2))
+        assert [(each.seq, each.shown_seq) for each in observed.items] == [(seq, seq // 2 * 2) for seq in range(20)]
 
     def test_all_files_are_played_to_their_ends_however_different_they_are(self) -> None:
         cameras = {name: (Film(*frames(count)), Watcher()) for name, count in {"a": 3, "b": 200, "c": 0}.items()}

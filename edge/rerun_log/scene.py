@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ import rerun as rr
 import rerun.blueprint as rrb
 from rerun.chunk import Chunk
 
-from edge.pacing import RateGate
 from edge.rerun_log.parcel import Parcel
 from edge.vision.frame import UInt8Array
 from edge.vision.kinematics import JOINTS
@@ -150,20 +148,24 @@ class Scene:
 
 
 class SceneSink:
-    """Turns observations into chunks and hands them to each of `outputs`.
+    """Turns observations into chunks and hands them to each of `outputs`. mask: whether masks are logged.
 
-    mask: whether masks are logged. frames_hz: observations a second and camera at most, None for all of them.
+    Of each picture that people see it logs one observation: that of its own frame, or where there is none, because
+    inference is slower than the camera or the lane was full, the first one before the next picture. So there are never
+    more than pictures, and inference that finishes 20 of a camera's 60 frames/s is logged with all 20, wherever they
+    fall, and not just with those 10 that meet one of 30 pictures.
     """
 
-    def __init__(self, *, mask: bool, frames_hz: float | None, outputs: Sequence[Callable[[Parcel], None]]) -> None:
+    def __init__(self, *, mask: bool, outputs: Sequence[Callable[[Parcel], None]]) -> None:
         self._mask = mask
-        self._gates: defaultdict[str, RateGate] = defaultdict(lambda: RateGate(frames_hz))
+        self._shown: dict[str, int] = {}
         self._outputs = outputs
 
     def write(self, batch: Sequence[Observation]) -> None:
         of_cameras: dict[str, list[Observation]] = {}
         for observation in batch:
-            if self._gates[observation.camera].admits(observation.monotonic_ns):
+            if self._shown.get(observation.camera) != observation.shown_seq:
+                self._shown[observation.camera] = observation.shown_seq
                 of_cameras.setdefault(observation.camera, []).append(observation)
         for camera, observations in of_cameras.items():
             parcel = observation_parcel(camera, observations, mask=self._mask)

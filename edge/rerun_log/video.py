@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal
@@ -16,7 +15,6 @@ from av.video.reformatter import ColorRange, Colorspace
 from rerun.chunk import Chunk
 
 from edge import jpeg
-from edge.pacing import RateGate
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.scene import time_columns, video_entity
 from edge.vision.frame import Frame, Picture, PixelLayout, UInt8Array, VideoCodec, VideoPacket
@@ -76,18 +74,11 @@ class JpegEncoder:
 
 
 class VideoSink:
-    """Encodes frames, or passes on what a camera has encoded itself, and hands the chunks to each of `outputs`.
+    """Encodes frames, or passes on what a camera has encoded itself, and hands the chunks to each of `outputs`."""
 
-    frames_hz: so many frames a second and camera are encoded at most, None for all of them. What a camera has encoded
-    itself goes through as it is, for each packet of H.264 needs those before it.
-    """
-
-    def __init__(
-        self, codec: Literal["h264", "jpeg"], outputs: Sequence[Callable[[Parcel], None]], *, frames_hz: float | None
-    ) -> None:
+    def __init__(self, codec: Literal["h264", "jpeg"], outputs: Sequence[Callable[[Parcel], None]]) -> None:
         self._new_encoder = H264Encoder if codec == "h264" else JpegEncoder
         self._outputs = outputs
-        self._gates: defaultdict[str, RateGate] = defaultdict(lambda: RateGate(frames_hz))
         self._encoders: dict[str, H264Encoder | JpegEncoder] = {}
         self._numbers: dict[str, int] = {}
 
@@ -96,7 +87,7 @@ class VideoSink:
         for frame in batch:
             if frame.packets is not None:
                 packets.setdefault(frame.camera, []).extend(frame.packets)
-            elif self._gates[frame.camera].admits(frame.monotonic_ns):
+            else:
                 encoder = self._encoders.get(frame.camera)
                 if encoder is None:
                     encoder = self._encoders[frame.camera] = self._new_encoder()

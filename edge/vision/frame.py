@@ -78,6 +78,8 @@ class Frame:
     video: what people look at, where the camera gives a second stream or another layout; else None and `rgb` serves.
     packets: what the camera's own encoder has finished since the frame before, None where it has no encoder. An
         encoder lags, so a packet may show an earlier frame; it carries that frame's seq and time.
+    shown_seq: the seq of the picture that people look at while this frame is the newest: its own, or an earlier one's
+        where not every frame is shown. None is its own.
 
     Frames own their memory: a source copies out of a driver's buffer before it gives the buffer back.
     """
@@ -89,6 +91,7 @@ class Frame:
     rgb: Picture
     video: Picture | None = None
     packets: tuple[VideoPacket, ...] | None = None
+    shown_seq: int | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.layout is not PixelLayout.RGB:
@@ -98,3 +101,13 @@ class Frame:
     def for_people(self) -> Picture:
         """The picture to record and stream."""
         return self.video or self.rgb
+
+    @property
+    def is_shown(self) -> bool:
+        return self.shown_seq in (None, self.seq)
+
+    @property
+    def nbytes(self) -> int:
+        """What its pictures and packets take."""
+        pictures = self.rgb.pixels.nbytes + (0 if self.video is None else self.video.pixels.nbytes)
+        return pictures + sum(len(packet.payload) for packet in self.packets or ())

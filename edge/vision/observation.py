@@ -28,6 +28,7 @@ class Person:
 class Observation:
     """One frame's result. camera, seq, captured_ns and monotonic_ns are the frame's own.
 
+    shown_seq: the seq of the picture that people look at while the frame is the newest, its own or an earlier one's.
     arrived_ns: the time.monotonic_ns at which the frame was there to be estimated. inference_ns: how long the estimator
     took for it.
     """
@@ -39,6 +40,7 @@ class Observation:
     width_px: int
     height_px: int
     people: tuple[Person, ...]
+    shown_seq: int
     arrived_ns: int = 0
     inference_ns: int = 0
 
@@ -56,6 +58,7 @@ def observe(frame: Frame, poses: Sequence[Pose], *, arrived_ns: int = 0, inferen
             Person(person_id=number, pose=pose, box=bounding_box(pose), angles_deg=joint_angles_deg(pose))
             for number, pose in enumerate(poses, start=1)
         ),
+        shown_seq=frame.seq if frame.shown_seq is None else frame.shown_seq,
         arrived_ns=arrived_ns,
         inference_ns=inference_ns,
     )

@@ -71,7 +71,7 @@ def test_a_server_that_comes_late_gets_what_comes_from_then_on(tmp_path: Path) -
 def test_after_a_restart_the_server_is_told_everything_again_beginning_with_a_keyframe(tmp_path: Path) -> None:
     stats = Stats([])
     parcels: list[Parcel] = []
-    encoder = VideoSink("h264", [parcels.append], frames_hz=None)
+    encoder = VideoSink("h264", [parcels.append])
     for seq in range(100):
         encoder.write([frame(seq=seq)])
     with rerun_server() as server:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rerun.chunk import RrdReader
 
+from edge.lanes import Shown
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.recording import RecordingSink
 from edge.rerun_log.scene import SceneSink, observation_parcel
+from edge.rerun_log.video import VideoSink
 from edge.stats import Stats
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import Observation, observe
@@ -34,7 +38,7 @@ def observation(seq: int, people: int, *, camera: str = "front", fps: float = 30
 def record(directory: Path, observations: list[Observation], **options: object) -> Path:
     about = scene(max_people=2, cameras=tuple({each.camera for each in observations}))
     recording = RecordingSink(directory, keep_mb=100, scene=about, stats=Stats([]))
-    SceneSink(mask=True, frames_hz=None, outputs=[lambda parcel: recording.write([parcel])]).write(observations)
+    SceneSink(mask=True, outputs=[lambda parcel: recording.write([parcel])]).write(observations)
     recording.close(5.0)
     return recording.path
 
@@ -78,15 +82,45 @@ def test_the_mask_says_which_person_a_pixel_belongs_to_and_is_stretched_over_the
         assert (width * scale[0], height * scale[1]) == (64, 48)
 
 
-@pytest.mark.parametrize(("frames_hz", "expected"), [(None, 60), (20, 20), (7, 7)])
-def test_no_more_observations_are_logged_than_wanted_of_each_camera(frames_hz: float | None, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("estimated", "logged"),
+    [
+        (range(12), [0, 2, 4, 6, 8, 10]),
+        (range(1, 12), [1, 2, 4, 6, 8, 10]),
+        (range(0, 12, 3), [0, 3, 6, 9]),
+        ([0, 3, 4, 5, 11], [0, 3, 4, 11]),
+    ],
+)
+def test_of_each_picture_one_observation_is_logged_its_own_or_where_that_is_missing_the_next(
+    estimated: Sequence[int], logged: list[int]
+) -> None:
     parcels: list[Parcel] = []
-    sink = SceneSink(mask=True, frames_hz=frames_hz, outputs=[parcels.append])
-    for seq in range(60):
-        sink.write([observation(seq, 1, camera=camera, fps=60.0) for camera in ("front", "back")])
+    sink = SceneSink(mask=False, outputs=[parcels.append])
+    for seq in estimated:
+        of_cameras = [observation(seq, 1, camera=camera, fps=60.0) for camera in ("front", "back")]
+        sink.write([replace(each, shown_seq=seq // 2 * 2) for each in of_cameras])
 
     for camera in ("front", "back"):
-        assert sum(parcel.rows for parcel in parcels if parcel.entity == f"/camera/{camera}") == expected
+        of_camera = [parcel for parcel in parcels if parcel.entity == f"/camera/{camera}"]
+        assert [seq for parcel in of_camera for seq in column(parcel.chunks[0], "frame_idx")] == logged
+
+
+def test_points_have_their_pictures_also_after_the_scene_has_missed_a_frame() -> None:
+    pictures: list[Parcel] = []
+    points: list[Parcel] = []
+    shown, video, sink = Shown(30), VideoSink("jpeg", [pictures.append]), SceneSink(mask=False, outputs=[points.append])
+    for seq in range(40):
+        seen = shown.marked(frame(seq=seq, fps=60.0))
+        if seen.is_shown:
+            video.write([seen])
+        if seq:
+            sink.write([observe(seen, [])])
+
+    logged = [
+        {seq for parcel in parcels for seq in column(parcel.chunks[0], "frame_idx")} for parcels in (pictures, points)
+    ]
+    assert [len(each) for each in logged] == [20, 20]
+    assert len(logged[0] & logged[1]) == 19
 
 
 def test_angles_are_one_vector_a_frame(tmp_path: Path) -> None:

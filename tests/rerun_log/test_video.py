@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 
 import av
 import cv2
@@ -12,11 +11,8 @@ import numpy as np
 import pytest
 
 from edge.rerun_log.parcel import GroupGuard, Parcel
-from edge.rerun_log.scene import SceneSink
 from edge.rerun_log.video import H264Encoder, JpegEncoder, VideoSink
 from edge.vision.frame import Frame, Picture, PixelLayout, VideoCodec, VideoPacket
-from edge.vision.observation import observe
-from tests.conftest import pose
 from tests.rerun_log.reading import column
 
 pytestmark = pytest.mark.integration
@@ -47,9 +43,9 @@ def decoded(packets: Sequence[VideoPacket]) -> list[np.ndarray]:
     return [each.to_ndarray(format="rgb24") for each in (*pictures, *decoder.decode(None))]
 
 
-def shipped(batches: Sequence[Sequence[Frame]], codec: str = "h264", frames_hz: float | None = None) -> list[Parcel]:
+def shipped(batches: Sequence[Sequence[Frame]], codec: str = "h264") -> list[Parcel]:
     parcels: list[Parcel] = []
-    sink = VideoSink(codec, [parcels.append], frames_hz=frames_hz)
+    sink = VideoSink(codec, [parcels.append])
     for batch in batches:
         sink.write(batch)
     return parcels
@@ -150,20 +146,3 @@ def test_packets_of_a_camera_with_its_own_encoder_pass_untouched() -> None:
     (parcel,) = shipped([own])
     assert [bytes(row[0]) for row in column(parcel.chunks[0], "sample")] == [packet.payload for packet in packets]
     assert packets[0].codec is VideoCodec.H264
-
-
-def test_no_more_frames_are_encoded_than_wanted_and_the_scene_shows_the_same() -> None:
-    sources = frames(120, fps=60.0)
-    parcels = shipped([sources[at : at + 8] for at in range(0, 120, 8)], frames_hz=30)
-    shown = [seq for parcel in parcels for seq in column(parcel.chunks[0], "frame_idx")]
-    assert shown == list(range(0, 120, 2))
-
-    scenes: list[Parcel] = []
-    SceneSink(mask=False, frames_hz=30, outputs=[scenes.append]).write([observe(each, [pose()]) for each in sources])
-    assert [seq for parcel in scenes for seq in column(parcel.chunks[0], "frame_idx")] == shown
-
-
-def test_what_a_camera_has_encoded_itself_passes_whatever_the_rate() -> None:
-    encoder = H264Encoder()
-    own = [replace(each, packets=(encoder.encode(each),)) for each in frames(60, fps=60.0)]
-    assert sum(parcel.rows for parcel in shipped([own], frames_hz=5)) == 60

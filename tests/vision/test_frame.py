@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.vision.frame import Picture, PixelLayout
+from edge.vision.frame import Picture, PixelLayout, VideoCodec, VideoPacket
 from tests.conftest import frame
 
 SIDES = st.integers(1, 60).map(lambda half: 2 * half)
@@ -65,3 +65,20 @@ def test_the_estimator_is_never_given_anything_but_rgb() -> None:
 
     with pytest.raises(ValueError, match="expected layout rgb, got i420"):
         replace(frame(), rgb=i420)
+
+
+def test_a_frame_weighs_what_its_pictures_and_packets_take() -> None:
+    alone = frame(width_px=64, height_px=48)
+    planes = Picture(np.zeros((72, 64), np.uint8), PixelLayout.I420)
+    packet = VideoPacket(0, 0, VideoCodec.H264, True, b"12345")
+
+    assert alone.nbytes == 64 * 48 * 3
+    assert replace(alone, video=planes, packets=(packet, packet)).nbytes == 64 * 48 * 3 + 64 * 72 + 10
+
+
+def test_a_frame_is_shown_unless_an_earlier_one_is() -> None:
+    seen = frame(seq=7)
+
+    assert seen.is_shown
+    assert replace(seen, shown_seq=7).is_shown
+    assert not replace(seen, shown_seq=6).is_shown

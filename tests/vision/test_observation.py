@@ -16,6 +16,8 @@ def test_an_observation_is_of_its_frame() -> None:
     assert (sealed.camera, sealed.seq, sealed.width_px, sealed.height_px) == ("door", 7, 80, 60)
     assert (sealed.captured_ns, sealed.monotonic_ns) == (seen.captured_ns, seen.monotonic_ns)
     assert sealed.people == ()
+    assert sealed.shown_seq == 7
+    assert observe(replace(seen, shown_seq=6), []).shown_seq == 6
 
 
 def test_people_are_numbered_from_one_in_the_estimators_order() -> None:
