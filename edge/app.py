@@ -27,7 +27,7 @@ from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
 from edge.event_log import EventLog
 from edge.inference import Estimators, Inference, SpareCores
-from edge.interfaces import FrameSource
+from edge.interfaces import FrameSource, Sink
 from edge.lanes import Lane, LaneGroup, Shown
 from edge.pipeline import CameraPipeline
 from edge.reports import BrokerReach, DeviceInfo, HealthReport, LinkState
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 
 # Two seconds of 30 frames/s: longer pauses of a receiver are no hiccups.
 _OBSERVATIONS = 64
-# A frame is 1.4 MB with both its pictures. Eight are encoded at a time, when this is half full.
-_FRAMES = 16
+# 16 frames of 640x480 with both their pictures, 22 MB; eight are encoded at a time, when this is half full. A frame of
+# 1080p is 9.3 MB: as many of those would be too much for a board with 1 GB.
+_FRAME_BYTES = 16 * 640 * 480 * 9 // 2
 _PARCEL_BYTES = 16_000_000
 # What Rerun takes for a row, its server included, goes with the number of parcels: at 60 frames/s 0.64 ms with four
 # rows in each, 0.46 ms with eight, 0.30 ms with 16. A live view is later by as much as is waited for them.
@@ -410,7 +411,7 @@ class App:
         rerun = self.config.rerun
         assert rerun.video != "off", "no lane for no video"
         sink = VideoSink(rerun.video, offers)
-        return Lane("rerun video", sink, self.stats, capacity=_FRAMES, linger_s=_RERUN_LINGER_S)
+        return video_lane(sink, self.stats)
 
     def _info(self, model: Model) -> DeviceInfo:
         config = self.config
@@ -509,6 +510,15 @@ def frame_source(name: str, camera: CameraConfig) -> FrameSource:
     from edge.cameras.stream import StreamSource
 
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
+
+
+def video_lane(sink: Sink[Frame], stats: Stats) -> Lane[Frame]:
+    """The lane in front of an encoder: full at 22 MB of frames, but of the largest there is room for two."""
+
+    def weight(frame: Frame) -> int:
+        return min(frame.nbytes, _FRAME_BYTES // 2)
+
+    return Lane("rerun video", sink, stats, capacity=_FRAME_BYTES, weigh=weight, linger_s=_RERUN_LINGER_S)
 
 
 def _has_room_for_a_worker() -> bool:
