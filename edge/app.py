@@ -5,7 +5,6 @@ It names the concrete classes of adapters; so does, of all others, only diagnosi
 
 from __future__ import annotations
 
-import os
 import platform
 import secrets
 import sys
@@ -276,7 +275,7 @@ class App:
 
     def _share_cores(self) -> None:
         """One for each camera; what is left is for those that can't keep up."""
-        self._spare_cores.allow(len(os.sched_getaffinity(0)) - len(self.config.camera))
+        self._spare_cores.allow(board.usable_cores() - len(self.config.camera))
 
     def _estimator(self) -> MediaPipeEstimator:
         pose = self.config.pose

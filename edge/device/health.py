@@ -9,12 +9,18 @@ import shutil
 import time
 from pathlib import Path
 
-from edge.device import clock
+from edge.device import cgroup, clock
 from edge.reports import MachineReport
 
 
-def memory_available_mb(proc: Path = Path("/proc")) -> float | None:
-    """Megabytes that programs can still have without swapping; None where the kernel doesn't say."""
+def memory_available_mb(proc: Path = cgroup.PROC, groups: Path = cgroup.GROUPS) -> float | None:
+    """Megabytes that this process can still have without swapping: what the machine has, or less where a container or
+    service is limited. None where the kernel doesn't say."""
+    rooms = [_machine_available_mb(proc), cgroup.memory_room_mb(proc, groups)]
+    return min((room for room in rooms if room is not None), default=None)
+
+
+def _machine_available_mb(proc: Path) -> float | None:
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB$", (proc / "meminfo").read_text(), re.MULTILINE)
     except OSError:

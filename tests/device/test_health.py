@@ -17,11 +17,18 @@ def put(path: Path, text: str) -> None:
 
 
 def test_available_memory_is_what_the_kernel_says(tmp_path: Path) -> None:
-    assert health.memory_available_mb(tmp_path) is None
-    put(tmp_path / "meminfo", "MemTotal:        8000000 kB\nMemFree:  1 kB\nMemAvailable:    1000000 kB\n")
-    assert health.memory_available_mb(tmp_path) == 1024.0
-    put(tmp_path / "meminfo", "MemTotal:        8000000 kB\n")
-    assert health.memory_available_mb(tmp_path) is None
+    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
+    assert health.memory_available_mb(proc, groups) is None
+    put(proc / "meminfo", "MemTotal:        8000000 kB\nMemFree:  1 kB\nMemAvailable:    1000000 kB\n")
+    assert health.memory_available_mb(proc, groups) == 1024.0
+    put(proc / "self" / "cgroup", "0::/\n")
+    for limit, used, left_mb in (("2000000000", "500000000", 1024.0), ("800000000", "500000000", 300.0)):
+        put(groups / "memory.max", limit)
+        put(groups / "memory.current", used)
+        put(groups / "memory.stat", "anon 500000000\n")
+        assert health.memory_available_mb(proc, groups) == left_mb
+    put(proc / "meminfo", "MemTotal:        8000000 kB\n")
+    assert health.memory_available_mb(proc, groups) == 300.0
     assert (health.memory_available_mb() or 0) > 10
 
 

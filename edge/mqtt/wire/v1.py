@@ -204,7 +204,9 @@ class Health(Message, frozen=True, kw_only=True):
     rerun: LinkState
     cpu_percent: Annotated[float, Meta(ge=0, description="of this process since the last message; 100 is one core")]
     memory_mb: Annotated[float, Meta(ge=0, description="resident memory of this process")]
-    memory_available_mb: Annotated[float | UnsetType, Meta(description="of the machine's memory")] = UNSET
+    memory_available_mb: Annotated[
+        float | UnsetType, Meta(description="of the machine's memory, or less where a container or service is limited")
+    ] = UNSET
     disk_free_mb: Annotated[float | UnsetType, Meta(description="where recordings are kept")] = UNSET
     temperature_celsius: Annotated[float | UnsetType, Meta(description="of the hottest sensor")] = UNSET
     throttled: Annotated[bool | UnsetType, Meta(description="whether heat or a weak supply slows the board now")] = (
