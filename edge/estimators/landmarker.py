@@ -36,7 +36,7 @@ class Landmarker(Protocol):
 
 
 def poses(people: Iterable[Person]) -> tuple[Pose, ...]:
-    """The best seen one first. People with coordinates that are no numbers are left out."""
+    """The best seen one first. People with something that is no number are left out."""
     found = [
         Pose(
             skeleton=MEDIAPIPE_POSE,
@@ -46,7 +46,7 @@ def poses(people: Iterable[Person]) -> tuple[Pose, ...]:
             mask=mask,
         )
         for image_xyz, visibility, world_m, mask in people
-        if np.isfinite(image_xyz).all() and np.isfinite(world_m).all()
+        if all(np.isfinite(numbers).all() for numbers in (image_xyz, visibility, world_m))
     ]
     return tuple(sorted(found, key=lambda pose: pose.score, reverse=True))
 

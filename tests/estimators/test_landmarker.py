@@ -52,8 +52,9 @@ def test_the_best_seen_comes_first_and_visibility_stays_within_0_and_1() -> None
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_people_with_coordinates_that_are_no_numbers_are_left_out(broken: float) -> None:
-    in_image, in_world = person(0.1), person(0.2)
+def test_people_with_something_that_is_no_number_are_left_out(broken: float) -> None:
+    in_image, in_world, in_visibility = person(0.1), person(0.2), person(0.4)
     in_image[0][3, 1] = broken
     in_world[2][3, 1] = broken
-    assert len(poses([in_image, person(0.3), in_world])) == 1
+    in_visibility[1][3] = broken
+    assert len(poses([in_image, person(0.3), in_world, in_visibility])) == 1
