@@ -28,7 +28,7 @@ _ROWS = 2
 
 
 def measure(task: Task) -> Measured:
-    """Run POOL, MQTT, ALL, ALL_CAPPED or PACED_ALL."""
+    """Run POOL, MQTT, ALL, ALL_CAPPED or PACED_ALL. Raises what has ended the daemon before its time."""
     settled = configuration(task)
     model = ModelStore().find(task.model)
     assert model is not None, "a path is taken as it is"
@@ -154,9 +154,8 @@ class _Window:
         return _Counts.now(self._app.stats)
 
     def _wait(self, seconds: float) -> None:
-        """Raises what has ended the daemon."""
+        """Raises EstimatorError when the daemon has ended. What has ended it is raised where the daemon is stopped."""
         if self._app.daemon.wait(seconds) is not None:
-            self._app.stop()
             raise EstimatorError("the daemon has ended before it was measured")
 
     def _warm_up(self) -> None:
@@ -204,7 +203,10 @@ def delivered(
     drops_before: Mapping[tuple[str, DropCause], int],
     drops_after: Mapping[tuple[str, DropCause], int],
 ) -> float:
-    """The share of everything that was meant for the broker and for Rerun and got there, 0..1; the worse of the two."""
+    """The share of everything that was meant for the broker and for Rerun and was sent, 0..1; the worse of the two.
+
+    A row counts as sent once it is with Rerun's SDK, one window of the link or less before the server says it has it.
+    """
 
     def taken(sent: Sequence[str], places: Sequence[str]) -> float:
         got = sum(sends_after.get(what, 0) - sends_before.get(what, 0) for what in sent)

@@ -67,7 +67,7 @@ class Measured:
     frames_per_s: of all cameras together; of the daemon's receivers that get every frame, the slowest counts.
     cpu_ms: processor time of the loop's process a frame, its threads together, without the servers'.
     with_people: share of frames in which somebody was found, 0..1.
-    delivered: share of what was meant for the receivers that they took, 0..1; of the worst of them.
+    delivered: share of what was meant for the receivers that was sent and not dropped, 0..1; of the worst of them.
     overhead: from a frame's arrival to its hand-over to the broker, less its inference; None where none was measured.
     workers: landmarkers at work at the end, of all cameras together.
     """

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.bench.daemon import Edge, configuration, delivered, rate
+from edge.app import App
+from edge.bench.daemon import Edge, configuration, delivered, measure, rate
 from edge.bench.measurement import FREE_RUNNING, WITH_BROKER, WITH_RERUN, Loop, Task
 from edge.bench.rounds import run
+from edge.errors import ModelError
 from edge.stats import DropCause
 from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import received
@@ -56,6 +58,22 @@ def test_what_was_dropped_anywhere_on_the_way_has_not_arrived() -> None:
 
 def test_loops_that_are_compared_need_no_more_than_they_say() -> None:
     assert {*FREE_RUNNING, Loop.PACED_ALL} >= WITH_BROKER | WITH_RERUN
+
+
+@pytest.mark.integration
+def test_a_daemon_that_ends_early_is_stopped_once_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = tmp_path / "damaged.task"
+    damaged.write_text("not a model")
+    stop, stops = App.stop, list[App]()
+
+    def counted(app: App) -> None:
+        stops.append(app)
+        stop(app)
+
+    monkeypatch.setattr(App, "stop", counted)
+    with pytest.raises(ModelError, match="can't load it"):
+        measure(Task(Loop.POOL, str(damaged), 0.5))
+    assert len(stops) == 1
 
 
 @pytest.mark.integration
