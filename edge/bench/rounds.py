@@ -14,12 +14,13 @@ from edge import errors
 from edge.bench.measurement import Loop, Measured, Task
 from edge.children import ending_with_us
 from edge.errors import EdgePoseError, UnforeseenError
+from edge.estimators.mediapipe import NOWHERE
 
 # A loop needs a few seconds beside those that are measured; on a slow board the model alone takes some.
 _TIMEOUT_S = 180.0
 
-# MediaPipe's report of its use goes there, where nobody is: edge/estimators/mediapipe.py says more.
-_ENVIRONMENT = {"https_proxy": "http://127.0.0.1:9"}
+# Also for the loops that call MediaPipe by themselves.
+_ENVIRONMENT = {"https_proxy": NOWHERE}
 _NOT_INHERITED = {"no_proxy", "NO_PROXY"}
 
 
@@ -82,17 +83,21 @@ def cpu_ratio(rounds: Sequence[Round]) -> Ratio | None:
     )
 
 
+def environment() -> dict[str, str]:
+    """A loop's: this process's, but MediaPipe's report of its use goes nowhere."""
+    return {name: text for name, text in os.environ.items() if name not in _NOT_INHERITED} | _ENVIRONMENT
+
+
 def run(task: Task) -> Measured:
     """Measure one loop in a process of its own, which ends with this one. Call it from the main thread.
 
     Raises the error of ours that ended it there, UnforeseenError for any other end.
     """
-    environment = {name: text for name, text in os.environ.items() if name not in _NOT_INHERITED} | _ENVIRONMENT
     command = ending_with_us([sys.executable, "-m", "edge.bench.child", task.to_json()])
     pipe = subprocess.PIPE
     # In a group of its own, so that Ctrl-C is one process's business.
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=environment, process_group=0
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=environment(), process_group=0
     ) as child:
         try:
             out, complaints = child.communicate(timeout=_TIMEOUT_S + task.seconds)

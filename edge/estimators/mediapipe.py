@@ -21,8 +21,11 @@ from edge.vision.skeleton import MEDIAPIPE_POSE
 
 log = logging.getLogger(__name__)
 
-# TCP to the broadcast address fails inside the kernel (tcp_v4_connect), before anything is sent, if only to loopback.
-_NOWHERE = "http://255.255.255.255:9"
+NOWHERE = "http://255.255.255.255:9"
+"""A proxy for MediaPipe's report of its use.
+
+TCP to the broadcast address fails inside the kernel (tcp_v4_connect), before anything is sent, if only to loopback.
+"""
 
 
 class MediaPipeEstimator:
@@ -125,7 +128,7 @@ def _import_mediapipe() -> Any:
     # MediaPipe from 1.0 on reports its use to a Google host and has no option against it; without a route close()
     # even waits ten seconds. Its HTTP client obeys this variable, and nothing can be at that address: the report fails.
     # putenv tells native code only; os.environ, and with it whatever this program itself fetches, stays as it is.
-    os.putenv("https_proxy", _NOWHERE)
+    os.putenv("https_proxy", NOWHERE)
     _take_exceptions_from_native_code()
     # MediaPipe can plot landmarks: 0.33 of the 0.41 s of CPU that its import takes, and 30 MiB.
     with left_out("matplotlib", "matplotlib.pyplot"):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edge.bench.measurement import FREE_RUNNING, Loop, Measured, Task
-from edge.bench.rounds import RATIOS, Ratio, cpu_ratio, order, ratios, run, summary
+from edge.bench.rounds import RATIOS, Ratio, cpu_ratio, environment, order, ratios, run, summary
 from edge.errors import ModelError, UnforeseenError
 from edge.stats import Percentiles
 
@@ -64,6 +65,15 @@ def test_tasks_and_figures_pass_between_processes_unchanged() -> None:
     for overhead in (None, Percentiles(1.0, 2.0, 3.0)):
         measured = Measured(80.5, 12.25, 0.5, 0.75, overhead, 3)
         assert Measured.from_json(measured.to_json()) == measured
+
+
+def test_mediapipes_report_goes_nowhere_from_any_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "proxy.example")
+    found = environment()
+    assert found["https_proxy"] == "http://255.255.255.255:9"  # decision 8 says why no port of loopback
+    assert not {"no_proxy", "NO_PROXY"} & found.keys()
+    assert found["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.integration

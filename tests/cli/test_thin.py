@@ -125,7 +125,7 @@ def test_messages_can_be_read(thin: Path) -> None:
 
 
 def test_listing_and_listening_import_little() -> None:
-    slow = {"pydantic", "rich", "paho", "msgspec", "numpy"}
+    slow = {"pydantic", "rich", "paho", "msgspec", "numpy", "mediapipe"}
 
     def imported(what: str) -> list[str]:
         probe = f"import sys; from edge.{what}; print(*sorted({slow} & {{*sys.modules}}))"
@@ -137,3 +137,4 @@ def test_listing_and_listening_import_little() -> None:
     assert imported("mqtt.wire import v1") == ["msgspec"]
     for command in ("watch", "send"):
         assert "numpy" not in imported(f"cli import {command}")
+    assert "mediapipe" not in imported("bench.rounds import run")
