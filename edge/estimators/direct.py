@@ -3,7 +3,8 @@
 A call of the API is handed to a thread of its own and back, and makes 66 objects a person. From two threads at once
 that costs a tenth of the frames. Nothing below is promised by MediaPipe, so it is used only where it looks as
 known: the functions with their arguments, and the structures, whose fields are looked up in MediaPipe's own ctypes
-classes. Then the first people that a landmarker finds are read both ways. If they differ, the API is used.
+classes. Then the first people that a landmarker finds are read both ways. If they differ, or a later result is not
+made as known, the API is used.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from edge.estimators.landmarker import Person, person_pixels, poses
+from edge.estimators.landmarker import Landmarker, Person, person_pixels, poses
 from edge.estimators.tasks_api import TasksLandmarker, poses_of
 from edge.vision.frame import UInt8Array
 from edge.vision.pose import Float32Array, Pose
+from edge.vision.skeleton import MEDIAPIPE_POSE
 
 log = logging.getLogger(__name__)
 
 _STATUS = ctypes.c_int
 _ADDRESS = ctypes.c_void_p
+
+_KEYPOINTS = len(MEDIAPIPE_POSE.keypoints)
 
 # Result and arguments. The last argument of what returns a status is where the text of its error goes.
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -73,17 +77,13 @@ class Bindings:
     read: Callable[[Any], Any]
     raise_for: Callable[[int, ctypes.c_char_p], None]
     wrong: bool = False
-    """Whether a result was not read as MediaPipe itself reads it; then they are used no more."""
+    """Whether a graph or a result was not as known; then they are used no more."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def found_wrong(self) -> None:
+    def found_wrong(self, why: str) -> None:
         with self._lock:
             if not self.wrong:
-                log.warning(
-                    "MediaPipe %s gives a result that, read directly, is not what its own classes read:"
-                    " MediaPipe's Python API is used instead",
-                    version("mediapipe"),
-                )
+                _warn(why)
             self.wrong = True
 
     def check(self, status: int, error: ctypes.c_char_p) -> None:
@@ -139,6 +139,11 @@ def _kind(argument: Any) -> Any:
     return _ADDRESS if is_pointer else argument
 
 
+def _warn(why: str) -> None:
+    told = version("mediapipe"), why
+    log.warning("MediaPipe %s can't be called directly (%s): MediaPipe's Python API is used instead", *told)
+
+
 _process_lock = threading.Lock()
 _of_process: list[Bindings | None] = []
 
@@ -156,24 +161,45 @@ def _bind_installed() -> Bindings | None:
         from mediapipe.tasks.python.core import mediapipe_c_bindings, mediapipe_c_utils  # noqa: PLC0415
         from mediapipe.tasks.python.vision import pose_landmarker  # noqa: PLC0415
         from mediapipe.tasks.python.vision.core import image  # noqa: PLC0415
-    except ImportError as error:  # 0.10: its library is a module of Python's, which only its API can call
-        log.debug("MediaPipe %s has no C functions to call: %s", version("mediapipe"), error)
-        return None
-    try:
+
         return bind(pose_landmarker, image, mediapipe_c_bindings, mediapipe_c_utils)
     except Exception as error:  # noqa: BLE001 - whatever another version has changed, its API still works
-        told = version("mediapipe"), type(error).__name__, error
-        log.warning("MediaPipe %s can't be called directly (%s: %s): MediaPipe's Python API is used instead", *told)
+        installed = version("mediapipe")
+        if isinstance(error, ImportError) and int(installed.split(".")[0]) < 1:
+            # As it should be: 0.10's library is a module of Python's, which only its API can call.
+            log.debug("MediaPipe %s has no C functions to call: %s", installed, error)
+        else:
+            _warn(_in_words(error))
         return None
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def landmarker(tasks: TasksLandmarker, known: Bindings | None) -> Landmarker:
+    """The one around MediaPipe's graph, called directly where that is possible, else as it is."""
+    if known is None or known.wrong:
+        return tasks
+    try:
+        return DirectLandmarker(tasks, known)
+    except Exception as error:  # noqa: BLE001 - as in `_bind_installed`
+        known.found_wrong(_in_words(error))
+        return tasks
 
 
 class DirectLandmarker:
-    """A Landmarker. It takes its graph from one of MediaPipe's API, which it goes back to when a result is misread."""
+    """A Landmarker. It takes its graph from one of MediaPipe's API, which it goes back to when a result is misread.
+
+    Raises NotAsKnown, or AttributeError, for a graph without the handle that the functions take; `tasks` is good then.
+    """
 
     def __init__(self, tasks: TasksLandmarker, bindings: Bindings) -> None:
         self._tasks = tasks
         self._bindings = bindings
         self._handle = tasks.graph._handle  # noqa: SLF001
+        if not isinstance(self._handle, ctypes.c_void_p):
+            raise NotAsKnown(f"the graph's handle is of {type(self._handle).__name__}")
         self._compared = False
         functions = bindings.functions
         self._make_image = partial(functions["MpImageCreateFromUint8Data"], bindings.rgb)
@@ -204,44 +230,52 @@ class DirectLandmarker:
         self._tasks.close()
 
     def _read(self, result: Any) -> tuple[Pose, ...]:
+        try:
+            found = poses(self._people(result))
+        except Exception as error:  # noqa: BLE001 - what is not there as known may fail in any way
+            # The graph has worked: were its errors' types to get out of here, a new one would be made for nothing.
+            self._bindings.found_wrong(_in_words(error))
+            return poses_of(self._bindings.read(result))
         if self._compared or not result.pose_landmarks_count:
-            return poses(self._people(result))
+            return found
         self._compared = True
         expected = poses_of(self._bindings.read(result))
-        try:
-            same = _bytes(poses(self._people(result))) == _bytes(expected)
-        except Exception as error:  # noqa: BLE001 - what is not there as known may fail in any way
-            log.debug("reading a result directly: %s", error)
-            same = False
-        if not same:
-            self._bindings.found_wrong()
+        if _bytes(found) != _bytes(expected):
+            self._bindings.found_wrong("its own classes read a result otherwise")
         return expected
 
     def _people(self, result: Any) -> Iterator[Person]:
-        """Copied, for the result is about to be freed."""
-        has_masks = bool(result.segmentation_masks_count)
-        for number in range(result.pose_landmarks_count):
+        """Copied, for the result is about to be freed. Raises NotAsKnown and other errors."""
+        people, masks = result.pose_landmarks_count, result.segmentation_masks_count
+        # Nothing but these numbers says where an array ends.
+        if result.pose_world_landmarks_count != people or masks not in {0, people}:
+            raise NotAsKnown(f"{people} people, {result.pose_world_landmarks_count} in the world, {masks} masks")
+        for number in range(people):
             landmarks = _landmarks(result.pose_landmarks[number], self._bindings.image_landmark)
             world = _landmarks(result.pose_world_landmarks[number], self._bindings.world_landmark)
-            mask = self._mask(result.segmentation_masks[number]) if has_masks else None
-            yield _xyz(landmarks), landmarks["visibility"], _xyz(world), mask
+            mask = self._mask(result.segmentation_masks[number]) if masks else None
+            yield _xyz(landmarks), landmarks["visibility"].copy(), _xyz(world), mask
 
-    def _mask(self, image: int) -> UInt8Array:
+    def _mask(self, image: int | None) -> UInt8Array:
+        if image is None:
+            raise NotAsKnown("a mask is missing")
         functions = self._bindings.functions
         data, error = ctypes.c_void_p(), ctypes.c_char_p()
         status = functions["MpImageDataFloat32"](image, ctypes.byref(data), ctypes.byref(error))
         self._bindings.check(status, error)
         shape = functions["MpImageGetHeight"](image), functions["MpImageGetWidth"](image)
         if data.value is None:
-            raise ValueError("a mask has no pixels")
+            raise NotAsKnown("a mask has no pixels")
         confidence = (ctypes.c_float * (shape[0] * shape[1])).from_address(data.value)
         return person_pixels(np.frombuffer(confidence, np.float32).reshape(shape))
 
 
 def _landmarks(listed: Any, landmark: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
-    """A view of MediaPipe's memory."""
+    """A view of MediaPipe's memory, one for each keypoint."""
+    if listed.landmarks_count != _KEYPOINTS:
+        raise NotAsKnown(f"{listed.landmarks_count} landmarks")
     address = ctypes.addressof(listed.landmarks.contents)
-    memory = (ctypes.c_char * (listed.landmarks_count * landmark.itemsize)).from_address(address)
+    memory: Any = (ctypes.c_char * (_KEYPOINTS * landmark.itemsize)).from_address(address)
     return np.frombuffer(memory, landmark)
 
 

@@ -90,8 +90,7 @@ class MediaPipeEstimator:
                 f"model {self._model}: MediaPipe can't load it ({reason}); use lite, full or heavy"
             ) from None
         by_api = TasksLandmarker(graph, self._mediapipe)
-        bindings = direct.bindings()
-        self._landmarker = by_api if bindings is None else direct.DirectLandmarker(by_api, bindings)
+        self._landmarker = direct.landmarker(by_api, direct.bindings())
 
     def _close(self) -> None:
         landmarker, self._landmarker = self._landmarker, None

@@ -6,8 +6,9 @@ import ctypes
 import dataclasses
 import logging
 import math
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +19,8 @@ import numpy as np
 import pytest
 
 from edge.estimators import direct
-from edge.estimators.direct import DirectLandmarker, NotAsKnown, bind, landmark_dtype
-from edge.estimators.landmarker import Landmarker
+from edge.estimators.direct import Bindings, DirectLandmarker, NotAsKnown, bind, landmark_dtype
+from edge.estimators.landmarker import Landmarker, Person
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.tasks_api import TasksLandmarker
 from edge.vision.frame import Frame
@@ -59,8 +60,10 @@ def by_api(mediapipe: Any, model: Path, *, max_people: int = 1, masks: bool = Tr
         output_segmentation_masks=masks,
     )
     landmarker = TasksLandmarker(vision.PoseLandmarker.create_from_options(options), mediapipe)
-    yield landmarker
-    landmarker.close()
+    try:
+        yield landmarker
+    finally:
+        landmarker.close()
 
 
 def answers(landmarker: Landmarker, clip: Sequence[Frame]) -> Answers:
@@ -156,6 +159,183 @@ def test_what_cannot_even_be_read_is_wrong_too(mediapipe: Any, model: Path) -> N
     with by_api(mediapipe, model) as graph:
         assert all(answers(DirectLandmarker(graph, bindings), list(frames(CLIP, 3))))
     assert bindings.wrong
+
+
+Undo = Callable[[], None]
+
+
+def set_field(structure: Any, name: str, value: object) -> Undo:
+    before = getattr(structure, name)
+    setattr(structure, name, value)
+    return lambda: setattr(structure, name, before)
+
+
+def no_landmarks(structure: Any) -> Undo:
+    address = ctypes.addressof(structure.landmarks.contents)
+    pointer = type(structure.landmarks)
+    structure.landmarks = pointer()
+    return lambda: setattr(structure, "landmarks", ctypes.cast(address, pointer))
+
+
+def no_mask(result: Any) -> Undo:
+    before = result.segmentation_masks[0]
+    result.segmentation_masks[0] = None
+    return lambda: result.segmentation_masks.__setitem__(0, before)
+
+
+SPOILT: dict[str, Callable[[Any], Undo]] = {
+    "0 in the world": lambda result: set_field(result, "pose_world_landmarks_count", 0),
+    "2 masks": lambda result: set_field(result, "segmentation_masks_count", 2),
+    "0 people": lambda result: set_field(result, "pose_landmarks_count", 0),
+    "34 landmarks": lambda result: set_field(result.pose_landmarks[0], "landmarks_count", 34),
+    "32 landmarks": lambda result: set_field(result.pose_world_landmarks[0], "landmarks_count", 32),
+    "NULL": lambda result: no_landmarks(result.pose_world_landmarks[0]),
+    "a mask is missing": no_mask,
+}
+"""Ways in which a result may not be as known, by what is said of it."""
+
+
+def spoiling(bindings: Bindings, spoil: Callable[[Any], Undo]) -> Bindings:
+    """Bindings whose results are spoilt after the first one, and whole again for MediaPipe itself."""
+    detect = bindings.functions["MpPoseLandmarkerDetectForVideo"]
+    close_result = bindings.functions["MpPoseLandmarkerCloseResult"]
+    undo = list[Undo]()
+    calls = 0
+
+    def spoilt(*arguments: Any) -> Any:
+        nonlocal calls
+        status = detect(*arguments)
+        if calls:
+            undo.append(spoil(arguments[4]._obj))
+        calls += 1
+        return status
+
+    def whole_again(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(result: Any) -> Any:
+            while undo:
+                undo.pop()()
+            return function(result)
+
+        return call
+
+    functions = {
+        **bindings.functions,
+        "MpPoseLandmarkerDetectForVideo": spoilt,
+        "MpPoseLandmarkerCloseResult": whole_again(close_result),
+    }
+    return dataclasses.replace(bindings, functions=functions, read=whole_again(bindings.read))
+
+
+@pytest.fixture(scope="module")
+def first_three(mediapipe: Any, model: Path) -> tuple[list[Frame], Answers]:
+    """Frames and what the API says to them."""
+    seen = list(frames(CLIP, 3))
+    with by_api(mediapipe, model) as landmarker:
+        return seen, answers(landmarker, seen)
+
+
+def assert_the_api_answers(
+    landmarker: DirectLandmarker, bindings: Bindings, expected: tuple[list[Frame], Answers], why: str, log: Any
+) -> None:
+    assert_equal(answers(landmarker, expected[0]), expected[1])
+    assert bindings.wrong
+    (told,) = [record for record in log.records if record.levelno >= logging.WARNING]
+    assert why in told.getMessage()
+
+
+@pytest.mark.parametrize("why", SPOILT)
+def test_a_result_that_is_not_made_as_known_is_the_apis_business(
+    mediapipe: Any, model: Path, first_three: tuple[list[Frame], Answers], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the first one was; and it is no failure of the graph."""
+    bindings = spoiling(bind(*modules()), SPOILT[why])
+    with by_api(mediapipe, model) as graph:
+        assert_the_api_answers(DirectLandmarker(graph, bindings), bindings, first_three, why, caplog)
+
+
+def test_a_mask_without_pixels_is_no_failure_of_the_graph(
+    mediapipe: Any, model: Path, first_three: tuple[list[Frame], Answers], caplog: pytest.LogCaptureFixture
+) -> None:
+    bindings = bind(*modules())
+    bindings.functions["MpImageDataFloat32"] = lambda *_: 0
+    with by_api(mediapipe, model) as graph:
+        landmarker = DirectLandmarker(graph, bindings)
+        assert_the_api_answers(landmarker, bindings, first_three, "a mask has no pixels", caplog)
+
+
+def test_nothing_of_a_person_is_mediapipes_memory(
+    mediapipe: Any, model: Path, first_three: tuple[list[Frame], Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people: list[Person] = []
+
+    def kept(found: Iterator[Person]) -> tuple[Pose, ...]:
+        people.extend(found)
+        return ()
+
+    with by_api(mediapipe, model) as graph:
+        landmarker = DirectLandmarker(graph, bind(*modules()))
+        monkeypatch.setattr(direct, "poses", kept)
+        answers(landmarker, first_three[0][:1])
+    (person,) = people
+    for array in person:
+        assert array is not None
+        memory: Any = array
+        while isinstance(memory, np.ndarray) and memory.base is not None:
+            memory = memory.base
+        assert isinstance(memory, np.ndarray)
+
+
+class OtherGraph:
+    """A graph of MediaPipe's whose handle has another name, or is of another kind."""
+
+    def __init__(self, graph: Any, *named: str) -> None:
+        self.detect_for_video = graph.detect_for_video
+        self.close = graph.close
+        for name in named:
+            setattr(self, name, object())
+
+
+@pytest.mark.parametrize("name", ["_pointer", "_handle"])
+def test_a_graph_without_the_known_handle_is_used_by_the_api(
+    mediapipe: Any,
+    model: Path,
+    first_three: tuple[list[Frame], Answers],
+    *,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    landmarkers = mediapipe.tasks.vision.PoseLandmarker
+    make, graphs = landmarkers.create_from_options, list[Any]()
+
+    def make_other(options: Any) -> OtherGraph:
+        graphs.append(make(options))
+        return OtherGraph(graphs[-1], name)
+
+    monkeypatch.setattr(landmarkers, "create_from_options", make_other)
+    monkeypatch.setattr(direct, "_of_process", [])
+    seen, expected = first_three
+    for _ in range(2):
+        with MediaPipeEstimator(model) as estimator:
+            assert_equal([estimator.estimate(each) for each in seen], expected)
+    assert [graph._handle for graph in graphs] == [None, None], "a graph was not closed"
+    (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "handle" in told.getMessage()
+    assert "MediaPipe's Python API is used instead" in told.getMessage()
+
+
+@pytest.mark.parametrize(("installed", "level"), [("0.10.18", logging.DEBUG), ("1.9.0", logging.WARNING)])
+def test_a_module_that_is_missing_is_worth_a_warning_where_it_should_be_there(
+    mediapipe: Any, installed: str, level: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "edge")
+    monkeypatch.setattr(direct, "_of_process", [])
+    monkeypatch.setattr(direct, "version", lambda _: installed)
+    monkeypatch.setitem(sys.modules, "mediapipe.tasks.python.vision.core", None)
+    assert direct.bindings() is None
+    (told,) = caplog.records
+    assert told.levelno == level
+    assert "mediapipe.tasks.python.vision.core" in told.getMessage()
 
 
 def test_a_mediapipe_without_c_functions_is_not_bound(mediapipe: Any) -> None:
