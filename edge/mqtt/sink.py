@@ -32,6 +32,8 @@ HEALTH_EVERY_S = 10.0
 _MOST_EVENTS_IN_FLIGHT = 16
 _SETTLE_S = 0.5
 _BROKERS_WRITE_WITHIN_S = 1.0
+_FIRST_CONNECTION_S = 1.0
+_EARLY_MOST = 64
 _NOT_YET = "not connected yet"
 _MOST_SHOWN = 40
 
@@ -76,8 +78,8 @@ class MqttSink:
     """One device at its broker.
 
     What is made of frames while there is no connection is dropped and counted: a pose that comes late is worth less
-    than none. State, info and statuses are retained and told again at each connection; events wait in the outbox until
-    the broker has acknowledged them.
+    than none; the first connection alone is waited for, a second at most. State, info and statuses are retained, and
+    told again at each connection; events wait in the outbox until the broker has acknowledged them.
 
     session: makes the connection, given the last will and what is called when it stands and when a message comes.
     health: what is published of it every ten seconds. verbs: those that are obeyed. home_assistant: whether the device
@@ -119,6 +121,8 @@ class MqttSink:
         self._replies: list[Message] = []
         self._ignored = 0
         self._connections = 0
+        self._early: list[Observation] = []
+        self._patience: Deadline | None = None  # with the first connection
         self._heard: bytes | None = None  # the device's state, as the broker told it in this connection
         self._reach = BrokerReach(_NOT_YET)
         self._session = session(self._state(v1.DeviceState.OFFLINE), self._connected, self._received)
@@ -136,6 +140,22 @@ class MqttSink:
     def write(self, batch: Sequence[Observation]) -> None:
         self._session.service()
         self._look()
+        if batch and self._patience is None:
+            self._patience = Deadline(_FIRST_CONNECTION_S)
+        self._early.extend(batch)
+        if not self._connects_for_the_first_time():
+            early, self._early = self._early, []
+            self._publish_frames(early)
+        if self._session.online:
+            self._keep_up()
+
+    def _connects_for_the_first_time(self) -> bool:
+        """So far nothing has failed, and it takes a moment only: a file's first frames are there before it stands, and
+        of a picture there is but one."""
+        is_first = not self._connections and not self._session.failures
+        return is_first and len(self._early) <= _EARLY_MOST and (self._patience is None or self._patience.left_s() > 0)
+
+    def _publish_frames(self, batch: Sequence[Observation]) -> None:
         _, streams = self._knowledge.now
         if streams is not self._streams:
             # By camera, and made when it first shows: one that is stuck may outlive its place in the configuration.
@@ -152,11 +172,13 @@ class MqttSink:
             if self._summary_gates[camera].admits(now_ns):
                 content = v1.encode(messages.summary(observation))
                 self._stream("summary", self._topics.summary(camera), content, v1.JSON)
-        if self._session.online:
-            self._keep_up()
 
     def close(self, timeout_s: float) -> None:
         deadline = Deadline(timeout_s)
+        while self._early and self._connects_for_the_first_time() and deadline.left_s() > timeout_s / 2:
+            time.sleep(0.01)
+            self.write(())
+        self._publish_frames(self._early)
         if self._session.online:
             self._outbox.settle(min(timeout_s / 4, _SETTLE_S))
             self._keep_up()

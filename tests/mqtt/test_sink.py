@@ -362,6 +362,24 @@ def test_without_a_broker_everything_is_dropped_and_counted() -> None:
     }
 
 
+def test_frames_that_are_there_before_the_first_connection_wait_for_it() -> None:
+    with mosquitto() as broker, subscriber(broker.port) as outside:
+        hall = Bench(broker.url)
+        hall.write(*(observation(seq) for seq in range(3)))
+        hall.sink.close(4.0)  # as after a file that holds a picture
+        eventually(lambda: outside.payloads("pose/v1/bench/state") == [b"online", b"stopped"])
+        seqs = [json.loads(each)["seq"] for each in outside.payloads("pose/v1/bench/camera/front/landmarks")]
+    assert seqs == [0, 1, 2]
+    assert hall.stats.drops() == {}
+
+
+def test_too_many_do_not_wait() -> None:
+    hall = Bench(f"mqtt://127.0.0.1:{free_port()}")
+    hall.write(*(observation(seq) for seq in range(100)))
+    assert hall.stats.drops()["mqtt landmarks", DropCause.DISCONNECTED] == 100
+    hall.sink.close(0.1)
+
+
 def test_a_broker_that_restarts_is_found_again_and_told_everything() -> None:
     with mosquitto() as broker:
         hall = Bench(broker.url, home_assistant=True)
