@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.util
 import io
 import sys
 from typing import Annotated, Any, NoReturn
@@ -42,6 +43,10 @@ _EXTRAS = {
 """What is imported from outside the base set: its package, and the extra of pyproject.toml that brings it."""
 
 
+_OF_DEVICES = frozenset({"run", "demo", "doctor", "bench", "models"})
+"""Those that need the extra `device`, which is said at once: much of it is imported late."""
+
+
 class _Commands(TyperGroup):
     """Lists commands by their names alone, and puts the real one in place when it is about to run."""
 
@@ -52,6 +57,8 @@ class _Commands(TyperGroup):
 
 def _load(name: str) -> Any:
     """The command as click has it."""
+    if name in _OF_DEVICES and importlib.util.find_spec("numpy") is None:
+        raise ModuleNotFoundError("no extra `device`", name="numpy")
     module = importlib.import_module(f"edge.cli.{name}")
     around = typer.Typer(rich_markup_mode=None)
     if hasattr(module, "app"):
