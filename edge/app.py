@@ -5,6 +5,7 @@ It names the concrete classes of adapters; so does, of all others, only diagnosi
 
 from __future__ import annotations
 
+import logging
 import platform
 import secrets
 import sys
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from edge.mqtt.sink import MqttSink, Standing, Streams
     from edge.rerun_log.link import LinkSink
     from edge.rerun_log.parcel import Parcel
+
+log = logging.getLogger(__name__)
 
 # Two seconds of 30 frames/s: longer pauses of a receiver are no hiccups.
 _OBSERVATIONS = 64
@@ -275,7 +278,13 @@ class App:
 
     def _share_cores(self) -> None:
         """One for each camera; what is left is for those that can't keep up."""
-        self._spare_cores.allow(board.usable_cores() - len(self.config.camera))
+        workers, cameras, cores = self.config.pose.workers, len(self.config.camera), board.usable_cores()
+        self._spare_cores.allow(cores - cameras)
+        if workers != "auto" and workers > 1 and workers * cameras > cores:
+            told = (
+                "pose.workers = %d: with %d cameras that is more estimators than there are cores (%d): all get slower"
+            )
+            log.warning(told, workers, cameras, cores)
 
     def _estimator(self) -> MediaPipeEstimator:
         pose = self.config.pose

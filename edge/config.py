@@ -126,8 +126,8 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterVali
 """A path, or none: a variable of the environment that is empty names no file."""
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
-Rate = Annotated[float, Field(ge=0.01, le=1000)] | Literal["unlimited"]
-Workers = Annotated[int, Field(ge=1, le=16)] | Literal["auto"]
+Rate = Annotated[float, Field(ge=0.01, le=1000, strict=True)] | Literal["unlimited"]  # strict: true is no 1
+Workers = Annotated[int, Field(ge=1, le=16, strict=True)] | Literal["auto"]
 Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
 """What the daemon can be asked for over MQTT."""
 SettingValue = bool | int | float | str
@@ -236,8 +236,8 @@ class PoseConfig(_Section):
     workers: Workers = Field(
         "auto",
         title="Workers",
-        description="estimators a camera, each on a core of its own; auto: one, and more while it can't keep up and "
-        "cores and memory are free",
+        description="estimators a camera, each on a core of its own; auto: one, and more while it can't keep up, there "
+        "are more cores than cameras and memory is free",
         json_schema_extra=_unit("workers") | _AT_RUN_TIME,
     )
 

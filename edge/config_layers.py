@@ -294,7 +294,7 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
         keys = tuple(str(part) for part in item["loc"])
         if item["loc"][-1:] == ("[key]",):  # what is wrong is the name of a table
             keys = keys[:-1]
-        if keys[:2] in _RATES | _LISTS:  # behind the key stands a union's arm, or a place in a list
+        if keys[:2] in _CHOICES.keys() | _LISTS:  # behind the key stands a union's arm, or a place in a list
             keys = keys[:2]
         if keys in seen:
             continue
@@ -315,14 +315,20 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
                 expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
                 expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", expected)
                 expected = expected.replace("a valid tuple", "text or a list" if keys == ("mqtt", "url") else "a list")
-                if keys in _RATES:
-                    expected = "a number from 0.01 to 1000, or 'unlimited'"
+                expected = _CHOICES.get(keys, expected)
                 if keys[0] == "camera" and expected == "a table":
                     expected = "a table of its own, [camera.NAME]"
                 yield ConfigProblem(origin, _dotted(keys), _shown(item["input"]), f"expected {expected}")
 
 
-_RATES = {("mqtt", "landmarks_hz"), ("mqtt", "summary_hz")}
+_RATE = "a number from 0.01 to 1000, or 'unlimited'"
+_CHOICES: Mapping[Keys, str] = {
+    ("mqtt", "landmarks_hz"): _RATE,
+    ("mqtt", "summary_hz"): _RATE,
+    ("rerun", "frames_hz"): _RATE,
+    ("pose", "workers"): "a whole number from 1 to 16, or 'auto'",
+}
+"""Keys that are a number or a word, and what is expected of them."""
 _LISTS = {("mqtt", "url"), ("mqtt", "commands")}
 
 _REPR = reprlib.Repr()

@@ -38,7 +38,7 @@ _TO_LOAD = 9.0
 """Times as patient while a model is loaded."""
 
 _CALM_FRAMES = 1000
-"""After so many without a failure it counts as over."""
+"""After so many without a failure, those not counted while a replacement is put off, it counts as over."""
 
 _LOOK_EVERY = 64
 _TOO_MANY = 0.1
@@ -182,6 +182,7 @@ class Inference:
         self._broken = False
         self._end_told = False
         self._looked_at = (0, 0)  # the slot's figures
+        self._told_of = 0  # so many workers being too few
         self._faults = FaultLog(of_camera(log, self.camera))
         self._hold_off = Backoff(first_s=2.0, most_s=300.0)
         self._next_hire_s = 0.0
@@ -404,7 +405,7 @@ class Inference:
             with self._lock:
                 self._break(unforeseen(self.camera, error))
             return
-        self._calm += 1
+        self._calm += time.monotonic() >= self._next_hire_s
         if self._calm == _CALM_FRAMES:
             self._hold_off.reset()
             self._faults.worked("camera %s: its estimators work again", self.camera)
@@ -420,12 +421,16 @@ class Inference:
             puts, pressed = self._slot.puts, self._slot.pressed
             too_many = pressed - self._looked_at[1] > _TOO_MANY * (puts - self._looked_at[0])
             self._looked_at = puts, pressed
-            ready = self._may_hire() and all(worker.at_work for worker in self._workers)
-            if ready and too_many and spare.take():
+            if not (too_many and self._may_hire() and all(worker.at_work for worker in self._workers)):
+                return
+            told, workers = of_camera(log, self.camera), len(self._workers)
+            if spare.take():
                 self._seats += 1
-                told = of_camera(log, self.camera)
-                told.info("camera %s: %d estimators can't keep up, one more is loaded", self.camera, len(self._workers))
+                told.info("camera %s: %d at work can't keep up, one worker more", self.camera, workers)
                 self._hire_another()
+            elif self._told_of != workers:
+                self._told_of = workers
+                told.info("camera %s: %d at work can't keep up, and no core or memory is left", self.camera, workers)
 
 
 def unforeseen(camera: str, error: BaseException) -> UnforeseenError:

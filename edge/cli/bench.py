@@ -38,6 +38,8 @@ _FIXED_RATE = "fixed_rate"
 _MOST_WORKERS = 4
 _WHOLE = 0.99
 """The share of messages that has to arrive for a figure to be one of every frame."""
+_STEADY = 1.25
+"""The highest quotient of a ratio's most and least that nobody need wonder about."""
 
 
 def bench(
@@ -46,7 +48,7 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.5, help="How long each loop is measured in a round.")] = 5.0,
     *,
     quick: Annotated[
-        bool, typer.Option("--quick", help="As many rounds as a minute allows, up to 3, each loop 1.5 s.")
+        bool, typer.Option("--quick", help="In a minute: instead of --rounds and --seconds up to 3 and 1.5.")
     ] = False,
     masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Segmentation, in all loops.")] = True,
     people: Annotated[int, typer.Option(min=1, max=16, help="How many people to look for; one is in the clip.")] = 1,
@@ -275,9 +277,9 @@ def _as_json(result: _Result) -> dict[str, Any]:
             "broker": result.broker or None,
         },
         "machine": {
-            **asdict(result.machine),
-            "before": asdict(result.before),
-            "after": asdict(result.after),
+            **_facts(result.machine),
+            "before": _facts(result.before),
+            "after": _facts(result.after),
             "others": None if result.others is None else _rounded(result.others),
         },
         "versions": dict(result.versions),
@@ -287,6 +289,10 @@ def _as_json(result: _Result) -> dict[str, Any]:
 
 def _rounded(value: float) -> float:
     return round(value, 3)
+
+
+def _facts(of: Machine | Condition) -> dict[str, Any]:
+    return {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(of).items()}
 
 
 def _spread(ratio: Ratio) -> list[float]:
@@ -326,12 +332,20 @@ def _doubts(result: _Result) -> list[str]:
     """Why these figures may not be what the machine can do; a line each."""
     from edge.bench import machine
     from edge.bench.measurement import PACED_FPS, Loop
+    from edge.bench.rounds import ratios
 
     doubts = []
     if result.others is not None and result.others > machine.BUSY:
         doubts.append(f"other programs took {result.others:.0%} of the processor meanwhile")
     if result.after.throttled:
         doubts.append("the board runs slower now because of heat or a weak supply")
+    if len(result.rounds) == 1:
+        doubts.append("one round: what disturbed the machine meanwhile can't be told from what it is")
+    doubts += [
+        f"{name}: {ratio.least:.2f} to {ratio.most:.2f} from round to round"
+        for name, ratio in ratios(result.rounds).items()
+        if ratio is not None and ratio.most > _STEADY * ratio.least
+    ]
     doubts += [
         f"{loop}: {share:.1%} of the messages arrived, so its figure is not one of every frame"
         for loop, share in _delivered(result).items()
@@ -344,7 +358,7 @@ def _doubts(result: _Result) -> list[str]:
     ]
     rates = _medians(result, "frames_per_s")
     doubts += [
-        f"fixed rate: {rates[loop]:.1f} frames/s instead of {PACED_FPS:g}, this machine can't keep up"
+        f"{loop}: {rates[loop]:.1f} frames/s instead of {PACED_FPS:g}, this machine can't keep up"
         for loop in (Loop.PACED_BARE, Loop.PACED_ALL)
         if loop in rates and rates[loop] < 0.95 * PACED_FPS
     ]
@@ -381,10 +395,13 @@ def _print(result: _Result) -> None:
         table = _table("ratio", "", "median", "least", "most")
         for name, ratio in shown["ratios"].items():
             if ratio is not None:
-                least, most = shown["spread"][name]
-                table.add_row(name, _RATIO_NAMES[name], f"{ratio:.2f}x", f"{least:.2f}", f"{most:.2f}")
+                least, most = (f"{each:.2f}" for each in shown["spread"][name])
+                spread = (least, most) if shown["rounds"] > 1 else ("", "")
+                table.add_row(name, _RATIO_NAMES[name], f"{ratio:.2f}x", *spread)
         console.print(table)
-    table = _table("loop", "", "frames/s", "CPU ms", "arrived")
+    else:
+        console.print("no ratio: each wants bare or seed beside what is compared with it", style="dim")
+    table = _table("loop", "", "frames/s", "CPU ms/frame", "delivered")
     for name, rate in shown["frames_per_s"].items():
         share = shown["delivered"].get(name)
         cpu = shown["cpu_ms_per_frame"][name]
@@ -404,9 +421,10 @@ def _print(result: _Result) -> None:
         "heat": f"{_degrees(result.before)} before, {_degrees(result.after)} after{_throttled(result.after)}",
         "load": f"{result.before.load:.2f} at the start"
         + ("" if result.others is None else f", {result.others:.0%} taken by other programs meanwhile"),
-        "measured": f"{len(result.rounds)} rounds of {plan.seconds:g} s a loop, model {result.model['name']}, "
-        f"masks {'on' if plan.masks else 'off'}, {result.workers} workers, {plan.cameras} cameras, "
-        f"{plan.people} people",
+        "measured": f"{_count(len(result.rounds), 'round')} of {plan.seconds:g} s a loop, "
+        f"model {result.model['name']}, masks {'on' if plan.masks else 'off'}, "
+        f"{_count(result.workers, 'worker')} a camera, {_count(plan.cameras, 'camera')} (frames/s are the sum), "
+        f"max_people {plan.people}",
         "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items())
         + (f", {result.broker}" if result.broker else ""),
     }
@@ -414,6 +432,10 @@ def _print(result: _Result) -> None:
         console.print(f"{name:<9} {text}", markup=False)
     for doubt in shown["doubts"]:
         console.print(f"[yellow]![/] {doubt}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _table(*headings: str) -> Table:

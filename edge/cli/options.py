@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -24,6 +25,9 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. mqtt.summary_hz=2. May be repeated."),
 ]
+
+_SAME_REQUEST_S = 0.3
+"""A signal so soon after the first is the same request: `timeout` signals its child, and then its child's group."""
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of lines.")]
@@ -51,14 +55,16 @@ def end_at_once_on_signals() -> None:
 
 def requests_from_signals(inbox: Inbox, *, reload: bool = True) -> None:
     """SIGTERM and SIGINT end in the one orderly way; a second one does not wait for it. SIGHUP asks for a reload."""
-    asked = False
+    asked_s = 0.0
 
     def end(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal asked_s
+        if not asked_s:
+            asked_s = time.monotonic()
+            inbox.post(Stop(signal.Signals(number).name))
+        elif time.monotonic() - asked_s > _SAME_REQUEST_S:
+            os.write(2, b"edge-pose: a second signal: ended at once\n")
             os._exit(ExitCode.INTERRUPTED)
-        asked = True
-        inbox.post(Stop(signal.Signals(number).name))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)

@@ -138,3 +138,23 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
         pass
     assert str(broken) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_what_a_freed_model_took_is_given_back(model: Path) -> None:
+    """Each thread's memory would stay with it otherwise: 60 MiB for each model that is exchanged."""
+    (one,) = frames(CLIP, 1)
+
+    def work() -> None:
+        with MediaPipeEstimator(model) as estimator:
+            estimator.estimate(one)
+
+    def exchange() -> int:
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) // 1024
+
+    first_mib = exchange()
+    assert [exchange() for _ in range(3)][-1] < first_mib + 60
