@@ -178,10 +178,17 @@ def test_a_camera_is_let_go_of_and_taken_up_again(outside: Subscriber, configure
 
     assert told(outside, "pause")["exchanged"] == ["pause of drawn"]
     eventually(lambda: statuses(outside, "drawn")[-1] == b"paused")
-    assert told(outside, "ping")  # what was captured before is published by now
-    seen = len(landmarks(outside)), len(landmarks(outside, "drawn"))
-    assert told(outside, "ping")
-    assert (len(landmarks(outside)), len(landmarks(outside, "drawn"))) == seen
+
+    def published() -> tuple[int, int]:
+        return len(landmarks(outside)), len(landmarks(outside, "drawn"))
+
+    def stands_still() -> bool:
+        seen = published()
+        assert told(outside, "ping")
+        return published() == seen
+
+    eventually(stands_still, 30)  # when what was captured before is published
+    assert stands_still()
 
     assert told(outside, "resume")["exchanged"] == ["pause of front", "pause of drawn"]
     for camera in ("front", "drawn"):
