@@ -72,7 +72,8 @@ def bench(
     Exit codes: 0, also when figures are to be doubted (a line says so), 69 the model can't be had, 70 a loop failed,
     78 this processor can't run MediaPipe or an option is wrong, 130 after Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in what a shell has put in the background
+        signal.signal(number, signal.default_int_handler)
     try:
         with reported_errors():
             code = _bench(

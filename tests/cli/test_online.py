@@ -76,7 +76,7 @@ def test_it_says_what_the_daemon_says_of_a_broker_that_is_away(
     file = tmp_path / "config.toml"
     nobody = f"127.0.0.1:{free_port()}"
     daemons.append(Daemon("-c", str(file), "--set", f"mqtt.url=mqtt://{nobody}", log=tmp_path / "log"))
-    eventually(lambda: status(runtime).get("ready"), 30)
+    eventually(lambda: status(runtime).get("ready") and nobody in status(runtime)["broker"]["state"], 30)
     why = gate(runtime, 1)
     assert why.startswith(f"edge-pose is not online after 1 s: broker {nobody}: ")
     assert "refused" in why

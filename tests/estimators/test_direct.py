@@ -403,10 +403,10 @@ def rss_anon_kib() -> int:
 def test_memory_stays(mediapipe: Any, model: Path) -> None:
     """With a person in each: images, results, masks and errors are made and freed.
 
-    Of a small picture, so that nothing else counts: a result that is not freed shows as 150 KiB, an image as 9 KiB.
+    A result that is not freed shows as 300 KiB or more, an image as 225: all else is little beside it.
     """
     (person,) = frames(CLIP, 1)
-    small = np.ascontiguousarray(cv2.resize(person.rgb.pixels, (64, 48), interpolation=cv2.INTER_AREA))
+    small = np.ascontiguousarray(cv2.resize(person.rgb.pixels, (320, 240), interpolation=cv2.INTER_AREA))
     with by_api(mediapipe, model) as graph:
         landmarker = DirectLandmarker(graph, bind(*modules()))
         people = 0
@@ -418,7 +418,7 @@ def test_memory_stays(mediapipe: Any, model: Path) -> None:
                 landmarker.detect(small, 0)
         grown_kib = rss_anon_kib() - before_kib
     assert people > 300
-    assert grown_kib < 1024, f"{grown_kib} KiB in 300 frames"
+    assert grown_kib < 16 * 1024, f"{grown_kib} KiB in 300 frames"
 
 
 def test_one_set_of_bindings_serves_the_process(mediapipe: Any) -> None:

@@ -141,7 +141,7 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_a_freed_model_took_is_given_back(model: Path) -> None:
-    """Each thread's memory would stay with it otherwise: 60 MiB for each model that is exchanged."""
+    """Each thread's memory would stay with it otherwise: 240 MiB after three exchanges of four models."""
     (one,) = frames(CLIP, 1)
 
     def work() -> None:
@@ -157,4 +157,4 @@ def test_what_a_freed_model_took_is_given_back(model: Path) -> None:
         return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) // 1024
 
     first_mib = exchange()
-    assert [exchange() for _ in range(3)][-1] < first_mib + 60
+    assert [exchange() for _ in range(3)][-1] < first_mib + 150
