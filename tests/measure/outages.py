@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge
+from edge.bench import rounds
+from edge.bench.measurement import Loop, Task
 from edge.cli.local_server import free_port
+from edge.estimators.models.store import ModelStore
 from tests.servers import mosquitto, rerun_server
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
@@ -75,10 +78,9 @@ def daemon(settings: list[str], seconds: float, frozen: list[subprocess.Popen[by
 
 
 def bare(seconds: float) -> Run:
-    """MediaPipe's own VIDEO loop on frames in memory, masks on."""
-    command = [sys.executable, "-m", "tests.measure.bare", str(seconds)]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    return Run(answer["frames_per_s"], answer["cpu_ms_per_frame"], (0, 0), 0, {}, {})
+    """MediaPipe's own VIDEO loop on frames in memory, masks on: the one that `edge-pose bench` compares with."""
+    measured = rounds.run(Task(Loop.BARE, str(ModelStore().ensure("full").path), seconds))
+    return Run(measured.frames_per_s, measured.cpu_ms, (0, 0), 0, {}, {})
 
 
 @contextlib.contextmanager
