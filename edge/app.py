@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edge
+from edge import tls
 from edge.config import CameraConfig, Config, MqttConfig, Rate, RerunConfig
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
@@ -477,13 +478,8 @@ def _streams(mqtt: MqttConfig) -> Streams:
 
 def _contents(mqtt: MqttConfig) -> list[bytes | None]:
     """A password or certificate that is another one under the same name is a change as well."""
-    found: list[bytes | None] = []
-    for file in (mqtt.password_file, mqtt.ca_file, mqtt.cert_file, mqtt.key_file):
-        try:
-            found.append(None if file is None else file.read_bytes())
-        except OSError:
-            found.append(None)
-    return found
+    identity = tls.Identity("mqtt", mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
+    return [tls.content(mqtt.password_file), *tls.contents(identity)]
 
 
 def new_session_id() -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from edge.config_layers import LoadedConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.estimators.models.catalog import BUNDLES
-from edge.mqtt.tls import Credentials, tls_context
 from edge.secret_files import password
+from edge.tls import Identity, client_context
 
 
 def require(loaded: LoadedConfig) -> None:
@@ -58,7 +58,7 @@ def _no_pair(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
         yield loaded.problem(f"mqtt.{other}", "", f"is required beside mqtt.{alone}: a certificate and its key")
     elif cert_file and key_file and not (_no_certificates(cert_file) or _no_regular_file(key_file)):
         try:
-            tls_context(Credentials(cert_file=cert_file, key_file=key_file))
+            client_context(Identity("mqtt", cert_file=cert_file, key_file=key_file))
         except ConfigError as error:
             for flaw in error.problems:
                 yield loaded.problem(flaw.key, flaw.found, flaw.expected)

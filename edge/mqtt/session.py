@@ -30,9 +30,10 @@ from edge.mqtt.client import (
     taken,
 )
 from edge.mqtt.message import Message, Received
-from edge.mqtt.tls import Credentials, tls_context, why_broken, why_not_connected
+from edge.mqtt.tls import Credentials, why_broken, why_not_connected
 from edge.mqtt.wire import v1
 from edge.pacing import Backoff, Deadline
+from edge.tls import client_context
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ class Session:
         versions = [_PROTOCOLS[version]] if version in _PROTOCOLS else list(_PROTOCOLS.values())
         self._addresses = [_Address(url, versions.copy()) for url in urls]
         self._at = 0  # in use, or next to be tried
-        self._tls = tls_context(credentials) if any(address.tls for address in self._addresses) else None
+        self._tls = client_context(credentials.identity) if any(address.tls for address in self._addresses) else None
         self._client_id = client_id
         self._credentials = credentials
         self._will = will
