@@ -1,0 +1,122 @@
+"""The bytes of an .rrd file, and the same messages as gRPC carries them.
+
+A file is a header and then messages, each a kind, a length and so many bytes of protobuf:
+
+    header   "RRF2", the version of Rerun that wrote it (4 bytes), options (4 bytes)
+    message  kind (u64, little endian), length (u64, little endian), payload
+    end      a message of kind 0; what follows it is an index, for readers that seek
+
+What writes and reads them is re_log_encoding in https://github.com/rerun-io/rerun; the kinds are also the numbers of
+the fields in LogMsg, of rerun/log_msg/v1alpha1/log_msg.proto there. So what the SDK has encoded once can be kept in a
+file, sent to a server, and taken from the file and sent later, and is the same chunk, with the same id, in each place.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+MAGIC = b"RRF2"
+HEADER_BYTES = 12
+WRITE_MESSAGES = "/rerun.sdk_comms.v1alpha1.MessageProxyService/WriteMessages"
+
+_FRAME = struct.Struct("<QQ")
+_GRPC_PREFIX = struct.Struct(">BI")
+
+
+class Kind(IntEnum):
+    """What a message is. The values are those of files, and the numbers of LogMsg's fields."""
+
+    END = 0
+    STORE_INFO = 1
+    CHUNK = 2
+    BLUEPRINT_ACTIVATION = 3
+
+
+class BrokenRrdError(ValueError):
+    """Bytes that are no .rrd, or not one that this program can read."""
+
+
+class Message(NamedTuple):
+    """kind: a `Kind`. payload: protobuf: SetStoreInfo, ArrowMsg or BlueprintActivationCommand."""
+
+    kind: int
+    payload: memoryview
+
+    @property
+    def framed(self) -> bytes:
+        """As it stands in a file."""
+        return _FRAME.pack(self.kind, len(self.payload)) + self.payload
+
+    @property
+    def request(self) -> bytes:
+        """As a length-prefixed gRPC message: WriteMessagesRequest { log_msg: LogMsg { <kind>: payload } }.
+
+        Prefix: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, uncompressed. Fields:
+        rerun/sdk_comms/v1alpha1/sdk_comms.proto; 2 is protobuf's wire type of what has a length.
+        """
+        log_msg = bytes([self.kind << 3 | 2]) + _varint(len(self.payload)) + self.payload
+        request = bytes([1 << 3 | 2]) + _varint(len(log_msg)) + log_msg
+        return _GRPC_PREFIX.pack(0, len(request)) + request
+
+
+def split(rrd: bytes) -> tuple[bytes, bytes]:
+    """A whole file's header, and its messages up to the end message or the file's end.
+
+    Raises BrokenRrdError when it has no header, or ends in the middle of a message.
+    """
+    end = HEADER_BYTES
+    check_header(rrd[:HEADER_BYTES])
+    for at, kind, length in frames(rrd, HEADER_BYTES):
+        if kind == Kind.END:
+            return rrd[:HEADER_BYTES], rrd[HEADER_BYTES:at]
+        end = at + _FRAME.size + length
+    if end != len(rrd):
+        raise BrokenRrdError(f"the message at byte {end} is cut off")
+    return rrd[:HEADER_BYTES], rrd[HEADER_BYTES:]
+
+
+def check_header(header: bytes) -> None:
+    """Raises BrokenRrdError."""
+    if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
+        raise BrokenRrdError(f"begins with {bytes(header[:4])!r}, an .rrd of Rerun 0.23 or later with {MAGIC!r}")
+
+
+def messages(framed: bytes) -> Iterator[Message]:
+    """The whole messages of what comes after a header, up to an end message or to what is cut off."""
+    view = memoryview(framed)
+    for at, kind, length in frames(framed):
+        if kind == Kind.END:
+            return
+        yield Message(kind, view[at + _FRAME.size : at + _FRAME.size + length])
+
+
+def frames(framed: bytes, at: int = 0) -> Iterator[tuple[int, int, int]]:
+    """(position, kind, length of the payload) of each whole message, the end message included, from `at` on."""
+    while at + _FRAME.size <= len(framed):
+        kind, length = _FRAME.unpack_from(framed, at)
+        if at + _FRAME.size + length > len(framed):
+            return
+        yield at, kind, length
+        at += _FRAME.size + length
+
+
+FRAME_BYTES = _FRAME.size
+"""What stands before each payload."""
+
+
+def frame(head: bytes) -> tuple[int, int]:
+    """(kind, length of the payload) of what stands before a payload."""
+    kind, length = _FRAME.unpack(head)
+    return kind, length
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
