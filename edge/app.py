@@ -1,6 +1,7 @@
 """The composition root: a configuration becomes a wired daemon.
 
-It names the concrete classes of adapters; so does, of all others, only diagnosis.py, which tries them one by one.
+It names the concrete classes of adapters; so do, of all others, only rerun_lanes.py, which it has for a part of them,
+and diagnosis.py, which tries them one by one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edge
-from edge import tls
-from edge.config import CameraConfig, Config, MqttConfig, Rate, RerunConfig
+from edge import rerun_lanes, tls
+from edge.config import CameraConfig, Config, MqttConfig, Rate
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
 from edge.device import board
@@ -28,33 +29,21 @@ from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
 from edge.event_log import EventLog
 from edge.inference import Estimators, Inference, SpareCores
-from edge.interfaces import FrameSource, Sink
-from edge.lanes import Lane, LaneGroup, Shown
+from edge.interfaces import FrameSource
+from edge.lanes import Lane, LaneGroup
 from edge.pipeline import CameraPipeline
-from edge.reports import BrokerReach, DeviceInfo, HealthReport, LinkState
+from edge.reports import BrokerReach, DeviceInfo, HealthReport
+from edge.rerun_lanes import OBSERVATIONS, RerunLanes
 from edge.settings import Settings
 from edge.stats import FrameRates, Stats
-from edge.vision.frame import Frame
 from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
     from edge.mqtt.outbox import Outbox
     from edge.mqtt.sink import MqttSink, Standing, Streams
-    from edge.rerun_log.link import LinkSink
-    from edge.rerun_log.parcel import Parcel
 
 log = logging.getLogger(__name__)
 
-# Two seconds of 30 frames/s: longer pauses of a receiver are no hiccups.
-_OBSERVATIONS = 64
-# 16 frames of 640x480 with both their pictures, 22 MB; eight are encoded at a time, when this is half full. A frame of
-# 1080p is 9.3 MB: as many of those would be too much for a board with 1 GB.
-_FRAME_BYTES = 16 * 640 * 480 * 9 // 2
-_PARCEL_BYTES = 16_000_000
-# What Rerun takes for a row, its server included, goes with the number of parcels: at 60 frames/s 0.64 ms with four
-# rows in each, 0.46 ms with eight, 0.30 ms with 16. A live view is later by as much as is waited for them.
-RERUN_BATCH = 16
-_RERUN_LINGER_S = 0.2
 # What a worker takes (full, with masks) and as much again: a board with 1 GB stays with one.
 _ROOM_FOR_A_WORKER_MB = 400
 # On top of the daemon's deadline: what the last acknowledgements remove, and a disk that is slow.
@@ -96,7 +85,6 @@ class App:
         self.settings = settings or Settings()
         self.session = new_session_id()
         self.stats = Stats(list(config.camera))
-        self.recording: Path | None = None
         self._started_ns, self._started_s = time.time_ns(), time.monotonic()
         self._model = model
         self._inbox = inbox
@@ -106,7 +94,7 @@ class App:
         self.events = EventLog(self.session)
         self.outbox: Outbox | None = None
         self._standing: Standing | None = None
-        self._link: LinkSink | None = None
+        self._rerun = RerunLanes(self.session, self.stats)
         self._mqtt: MqttSink | None = None
         self._groups = _group_parts(config, model)
         self._spare_cores = SpareCores(has_memory=_has_room_for_a_worker)
@@ -120,6 +108,11 @@ class App:
         return time.monotonic() - self._started_s
 
     @property
+    def recording(self) -> Path | None:
+        """The first file of what is being recorded."""
+        return self._rerun.recording
+
+    @property
     def broker(self) -> BrokerReach:
         return BrokerReach("off") if self._mqtt is None else self._mqtt.reach
 
@@ -128,6 +121,7 @@ class App:
         try:
             self.daemon.stop()
         finally:
+            self._rerun.close()
             if self.outbox is not None:
                 self.outbox.close(_OUTBOX_CLOSE_S)
 
@@ -190,11 +184,12 @@ class App:
             beside: list[CameraPipeline | Inference] = [*anew.values(), *swaps.values()]
             for first in beside[:1]:
                 self.daemon.load(first, step)
-            before = self._mqtt, self._link, self.recording
+            before = self._mqtt, self._rerun.standing()
             try:
                 built = {name: self._build(name) for name in groups}
             except BaseException:
-                self._mqtt, self._link, self.recording = before  # these go on
+                self._mqtt = before[0]  # these go on
+                self._rerun.restore(before[1])
                 raise
             for name in gone:  # before those that come, since both may want the same device
                 running.pop(name)
@@ -240,22 +235,11 @@ class App:
             self.daemon.load(new, step)
 
     def _build(self, group: str) -> LaneGroup | None:
-        return self._mqtt_lanes() if group == "mqtt" else self._rerun_lanes()
+        return self._mqtt_lanes() if group == "mqtt" else self._rerun.build(self.config, self._info(self._model))
 
     def _mqtt_lanes(self) -> LaneGroup | None:
         self._mqtt = None
         return LaneGroup(observers=(self._mqtt_lane(),)) if self.config.mqtt.url else None
-
-    def _rerun_lanes(self) -> LaneGroup | None:
-        rerun = self.config.rerun
-        self.recording, self._link = None, None
-        if not (rerun.url or _recording_into(rerun)):
-            return None
-        outputs = self._rerun_outputs(self._model)
-        offers = [lane.offer for lane in outputs]
-        video = (self._video_lane(offers),) if rerun.video != "off" else ()
-        shown = None if rerun.frames_hz == "unlimited" else Shown(rerun.frames_hz)
-        return LaneGroup(observers=(self._scene_lane(offers),), video=video, outputs=tuple(outputs), shown=shown)
 
     def _camera(self, name: str) -> CameraPipeline:
         camera = self.config.camera[name]
@@ -334,7 +318,7 @@ class App:
             verbs=mqtt.commands,
             home_assistant=mqtt.home_assistant,
         )
-        return Lane("mqtt", self._mqtt, self.stats, capacity=_OBSERVATIONS)
+        return Lane("mqtt", self._mqtt, self.stats, capacity=OBSERVATIONS)
 
     def _tell(self) -> None:
         """What is published of the device, as it is now."""
@@ -354,73 +338,11 @@ class App:
                 fps=rates.since_last(),
                 drops=self.stats.drops(),
                 sent=self.stats.sends(),
-                rerun=LinkState.OFF if self._link is None else self._link.state,
+                rerun=self._rerun.state,
                 machine=machine.report(),
             )
 
         return report
-
-    def _rerun_outputs(self, model: Model) -> list[Lane[Parcel]]:
-        from edge.rerun_log.link import LinkSink
-        from edge.rerun_log.recording import RecordingSink
-        from edge.rerun_log.scene import Scene
-
-        rerun = self.config.rerun
-        info = self._info(model)
-        scene = Scene(
-            device=self.config.device,
-            session=self.session,
-            cameras=tuple(self.config.camera),
-            skeleton=info.skeleton,
-            max_people=self.config.pose.max_people,
-            video=rerun.video,
-            properties={
-                "board": info.board,
-                "model": info.model,
-                "model_sha256": info.model_sha256,
-                **{f"version_{name.replace('-', '_')}": version for name, version in info.versions.items()},
-            },
-        )
-
-        def lane(name: str, sink: RecordingSink | LinkSink) -> Lane[Parcel]:
-            def weight(parcel: Parcel) -> int:
-                return parcel.nbytes
-
-            def rows(parcel: Parcel) -> int:
-                return parcel.rows
-
-            return Lane(name, sink, self.stats, capacity=_PARCEL_BYTES, weigh=weight, count=rows)
-
-        lanes = []
-        if directory := _recording_into(rerun):
-            recording = RecordingSink(directory, keep_mb=rerun.keep_mb, scene=scene, stats=self.stats)
-            self.recording = recording.path if recording.path.exists() else None
-            lanes.append(lane("recording", recording))
-        if rerun.url:
-            self._link = LinkSink(rerun.url, scene=scene, stats=self.stats)
-            lanes.append(lane("rerun link", self._link))
-        return lanes
-
-    def _scene_lane(self, offers: Sequence[Callable[[Parcel], None]]) -> Lane[Observation]:
-        from edge.rerun_log.scene import SceneSink
-
-        mask = self.config.pose.segmentation and self.config.rerun.mask == "image"
-        return Lane(
-            "rerun scene",
-            SceneSink(mask=mask, outputs=offers),
-            self.stats,
-            capacity=_OBSERVATIONS,
-            batch=RERUN_BATCH,
-            linger_s=_RERUN_LINGER_S,
-        )
-
-    def _video_lane(self, offers: Sequence[Callable[[Parcel], None]]) -> Lane[Frame]:
-        from edge.rerun_log.video import VideoSink
-
-        rerun = self.config.rerun
-        assert rerun.video != "off", "no lane for no video"
-        sink = VideoSink(rerun.video, offers)
-        return video_lane(sink, self.stats)
 
     def _info(self, model: Model) -> DeviceInfo:
         config = self.config
@@ -460,14 +382,11 @@ def _group_parts(config: Config, model: Model) -> dict[str, object]:
     if config.mqtt.url:
         connection = config.mqtt.model_dump(exclude={"landmarks_hz", "summary_hz", "landmarks_format"})
         parts["mqtt"] = (config.device, connection, _contents(config.mqtt))
-    if config.rerun.url or _recording_into(config.rerun):
+    if rerun_lanes.is_wanted(config.rerun):
         pose = (config.pose.max_people, config.pose.segmentation, model)
-        parts["rerun"] = (config.device, config.rerun, list(config.camera), *pose)
+        certificates = tls.contents(rerun_lanes.identity(config.rerun))
+        parts["rerun"] = (config.device, config.rerun, certificates, list(config.camera), *pose)
     return parts
-
-
-def _recording_into(rerun: RerunConfig) -> Path | None:
-    return rerun.record_dir if rerun.record else None
 
 
 def _streams(mqtt: MqttConfig) -> Streams:
@@ -514,15 +433,6 @@ def frame_source(name: str, camera: CameraConfig) -> FrameSource:
     from edge.cameras.stream import StreamSource
 
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
-
-
-def video_lane(sink: Sink[Frame], stats: Stats) -> Lane[Frame]:
-    """The lane in front of an encoder: full at 22 MB of frames, but of the largest there is room for two."""
-
-    def weight(frame: Frame) -> int:
-        return min(frame.nbytes, _FRAME_BYTES // 2)
-
-    return Lane("rerun video", sink, stats, capacity=_FRAME_BYTES, weigh=weight, linger_s=_RERUN_LINGER_S)
 
 
 def _has_room_for_a_worker() -> bool:

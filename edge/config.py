@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -78,9 +79,22 @@ def _one_or_many(value: object) -> object:
 
 
 def _rerun_url(value: str) -> str:
-    _url(value, ("rerun+http",))
+    _url(value, ("rerun+https", "rerun+http"))
     if value and urlsplit(value).path != "/proxy":
-        raise ValueError("an address such as rerun+http://HOST:9876/proxy; the /proxy belongs to it")
+        raise ValueError("an address such as rerun+https://HOST:9876/proxy; the /proxy belongs to it")
+    return value
+
+
+def _listening(value: str) -> str:
+    if value:
+        expected = "the address of this device and the port to serve at, such as 0.0.0.0:9876 for every network"
+        host, _, port = value.rpartition(":")
+        try:
+            ip_address(host.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            raise ValueError(expected) from None
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(expected)
     return value
 
 
@@ -303,13 +317,49 @@ class MqttConfig(_Section):
 
 
 class RerunConfig(_Section):
-    """The Rerun log; without url and record_dir nothing is logged."""
+    """The Rerun log; without url, serve and record_dir nothing is logged."""
 
     url: Annotated[str, AfterValidator(_rerun_url)] = Field(
-        "", title="Hub", description="push to the viewer or server at rerun+http://HOST:9876/proxy"
+        "",
+        title="Hub",
+        description="push to the server at rerun+https://HOST:9876/proxy, or rerun+http:// for one without TLS",
+    )
+    ca_file: OptionalPath = Field(
+        None,
+        title="CA file",
+        description="certificates (PEM) that the hub's is checked against; default: the system's",
+    )
+    cert_file: OptionalPath = Field(
+        None, title="Client certificate", description="what this device shows the hub (PEM, with its chain)"
+    )
+    key_file: OptionalPath = Field(
+        None, title="Client key", description="the certificate's private key (PEM, without a passphrase)"
+    )
+    backlog_mb: Annotated[int, Field(ge=1, le=4096)] = Field(
+        32,
+        title="Backlog",
+        description="how much of what the hub did not get is kept in memory for when it is back; recordings keep more",
+        json_schema_extra=_unit("MB"),
+    )
+    backfill_kb_s: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1000,
+        title="Backfill rate",
+        description="how fast that follows, beside what is new",
+        json_schema_extra=_unit("kB/s"),
+    )
+    serve: Annotated[str, AfterValidator(_listening)] = Field(
+        "",
+        title="Serve",
+        description="address and port to serve viewers at, such as 0.0.0.0:9876; whoever reaches it can watch",
+    )
+    serve_memory_mb: Annotated[int, Field(ge=16, le=65536)] = Field(
+        128,
+        title="Room for what is served",
+        description="how much the server for viewers keeps in memory; the oldest goes first",
+        json_schema_extra=_unit("MB"),
     )
     record_dir: OptionalPath = Field(
-        None, title="Recordings", description="write a recording (.rrd) a session into this directory"
+        None, title="Recordings", description="write recordings (.rrd) into this directory, in files of a few minutes"
     )
     record: bool = Field(
         True, title="Record", description="whether to record into record_dir now", json_schema_extra=_AT_RUN_TIME
@@ -317,7 +367,13 @@ class RerunConfig(_Section):
     keep_mb: PositiveInt = Field(
         512,
         title="Room for recordings",
-        description="stop recording when record_dir holds so much of .rrd",
+        description="the oldest files go when all in record_dir together would take more",
+        json_schema_extra=_unit("MB"),
+    )
+    keep_free_mb: Annotated[int, Field(ge=1)] = Field(
+        200,
+        title="Room for others",
+        description="the oldest files go when less of the disk would be free; without any, recording pauses",
         json_schema_extra=_unit("MB"),
     )
     frames_hz: Rate = Field(

@@ -212,6 +212,7 @@ class Daemon:
 
 
 def _start(group: LaneGroup) -> None:
+    group.begin()
     for stage in reversed(group.stages()):
         for lane in stage:
             lane.start()

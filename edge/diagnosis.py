@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge import app, preflight
+from edge import app, preflight, rerun_lanes
 from edge.config import CameraConfig, Config, without_credentials
 from edge.config_layers import LoadedConfig
 from edge.device import board, clock, health
@@ -212,9 +212,13 @@ def _hub(config: Config) -> Finding:
     from edge.rerun_log.probe import why_out_of_reach
 
     address = without_credentials(config.rerun.url)
-    if why := why_out_of_reach(config.rerun.url, HUB_TIMEOUT_S):
-        return _failed("hub", f"{address}: {why}", "see rerun.url; on the hub: rerun --serve-grpc")
-    return Finding("hub", Verdict.OK, f"{address} answers")
+    try:
+        why = why_out_of_reach(config.rerun.url, rerun_lanes.identity(config.rerun), HUB_TIMEOUT_S)
+    except ConfigError:  # the configuration's findings have told it
+        return Finding("hub", Verdict.OFF, "not tried: see config")
+    if why:
+        return _failed("hub", f"{address}: {why}", "see rerun.url; on the hub: docs/hub.md")
+    return Finding("hub", Verdict.OK, f"{address} takes what this device sends")
 
 
 def _disk(config: Config | None) -> Finding:

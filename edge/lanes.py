@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from edge.errors import SinkError
 from edge.interfaces import Sink
@@ -257,20 +257,35 @@ class Shown:
         return frame if shown_seq == frame.seq else replace(frame, shown_seq=shown_seq)
 
 
+class Stage(Protocol):
+    """What works in a thread of its own from `start` until it is told to `close`: a lane, or what stands for one."""
+
+    @property
+    def name(self) -> str: ...
+    def start(self) -> None: ...
+
+    def close(self, deadline: Deadline) -> None:
+        """End: what it holds is still delivered as far as `deadline` allows."""
+
+    def join(self) -> bool:
+        """Wait for its end, after `close`; False when it is stuck beyond the deadline."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaneGroup:
     """Lanes that begin and end together, such as all that lead to Rerun.
 
-    observers and video are fed by the cameras, outputs by those two, so they end after them. shown: which frames video
-    gets, None for all; one group at most has it.
+    observers and video are fed by the cameras, outputs by those two, so they begin before them and end after them.
+    shown: which frames video gets, None for all; one group at most has it. begin: called before any of them starts.
     """
 
     observers: tuple[Lane[Observation], ...] = ()
     video: tuple[Lane[Frame], ...] = ()
-    outputs: tuple[Lane[Any], ...] = ()
+    outputs: tuple[Stage, ...] = ()
     shown: Shown | None = None
+    begin: Callable[[], None] = lambda: None
 
-    def stages(self) -> tuple[Sequence[Lane[Any]], Sequence[Lane[Any]]]:
+    def stages(self) -> tuple[Sequence[Stage], Sequence[Stage]]:
         return (*self.observers, *self.video), self.outputs
 
 

@@ -43,22 +43,26 @@ def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
         ("mqtt.ca_file", config.mqtt.ca_file, _no_certificates),
         ("mqtt.cert_file", config.mqtt.cert_file, _no_certificates),
         ("mqtt.key_file", config.mqtt.key_file, _no_regular_file),
+        ("rerun.ca_file", config.rerun.ca_file, _no_certificates),
+        ("rerun.cert_file", config.rerun.cert_file, _no_certificates),
+        ("rerun.key_file", config.rerun.key_file, _no_regular_file),
         ("rerun.record_dir", config.rerun.record_dir, unwritable),
     ):
         if path is not None and (why := flaw(path)):
             yield loaded.problem(key, str(path), why)
-    yield from _no_pair(loaded)
+    for table, files in (("mqtt", config.mqtt), ("rerun", config.rerun)):
+        yield from _no_pair(loaded, Identity(table, cert_file=files.cert_file, key_file=files.key_file))
 
 
-def _no_pair(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
+def _no_pair(loaded: LoadedConfig, identity: Identity) -> Iterator[ConfigProblem]:
     """What is wrong with certificate and key together; with one of them alone it has been said."""
-    cert_file, key_file = loaded.config.mqtt.cert_file, loaded.config.mqtt.key_file
+    table, cert_file, key_file = identity.table, identity.cert_file, identity.key_file
     if (cert_file is None) != (key_file is None):
         alone, other = ("key_file", "cert_file") if cert_file is None else ("cert_file", "key_file")
-        yield loaded.problem(f"mqtt.{other}", "", f"is required beside mqtt.{alone}: a certificate and its key")
+        yield loaded.problem(f"{table}.{other}", "", f"is required beside {table}.{alone}: a certificate and its key")
     elif cert_file and key_file and not (_no_certificates(cert_file) or _no_regular_file(key_file)):
         try:
-            client_context(Identity("mqtt", cert_file=cert_file, key_file=key_file))
+            client_context(identity)
         except ConfigError as error:
             for flaw in error.problems:
                 yield loaded.problem(flaw.key, flaw.found, flaw.expected)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.app import video_lane
+from edge.rerun_lanes import video_lane
 from edge.stats import Stats
 from edge.vision.frame import Frame, Picture, PixelLayout
 from tests.conftest import frame

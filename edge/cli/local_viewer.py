@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edge.cli.local_server import free_port, local_server
+from edge.rerun_log.program import rerun_program, without_analytics
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +44,3 @@ def local_hub() -> Iterator[str]:
         command += ["--server-memory-limit", "256MB", "--memory-limit", "512MB"]
         with local_server(command, port, environment={**os.environ, **without_analytics(Path(scratch))}):
             yield f"rerun+http://127.0.0.1:{port}/proxy"
-
-
-def rerun_program() -> Path:
-    """Rerun's own binary: `rerun` on the PATH is a Python wrapper, and a signal to it leaves the real server alive."""
-    import rerun_cli
-
-    return Path(str(rerun_cli.__file__)).parent / "rerun"
-
-
-def without_analytics(scratch: Path) -> dict[str, str]:
-    """Variables of the environment for a `rerun` that reports to nobody and keeps its settings in `scratch`."""
-    settings = scratch / "rerun" / "analytics.json"
-    settings.parent.mkdir(parents=True)
-    # Without the two paths Rerun 0.41 takes the file for damaged, and writes a new one that allows everything.
-    content = {
-        "analytics_enabled": False,
-        "analytics_id": "",
-        "config_file_path": str(settings),
-        "data_dir_path": str(scratch / "data"),
-        "metadata": {},
-    }
-    settings.write_text(json.dumps(content))
-    return {"XDG_CONFIG_HOME": str(scratch), "XDG_DATA_HOME": str(scratch)}

@@ -1,0 +1,223 @@
+"""What the configuration's [rerun] table comes to: lanes that end in one log, and what keeps and ships that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edge import tls
+from edge.config import Config, RerunConfig
+from edge.interfaces import Sink
+from edge.lanes import Lane, LaneGroup, Shown, Stage
+from edge.reports import DeviceInfo, LinkState
+from edge.stats import Stats
+from edge.vision.frame import Frame
+from edge.vision.observation import Observation
+
+if TYPE_CHECKING:
+    from edge.rerun_log.forwarder import Forwarder
+    from edge.rerun_log.log import Entry, SceneLog
+    from edge.rerun_log.parcel import Parcel
+    from edge.rerun_log.scene import Scene
+    from edge.rerun_log.segments import Segments
+
+# Two seconds of 30 frames/s: longer pauses of a receiver are no hiccups.
+OBSERVATIONS = 64
+# 16 frames of 640x480 with both their pictures, 22 MB; eight are encoded at a time, when this is half full. A frame of
+# 1080p is 9.3 MB: as many of those would be too much for a board with 1 GB.
+_FRAME_BYTES = 16 * 640 * 480 * 9 // 2
+_ENTRY_BYTES = 16_000_000
+# What Rerun takes for a row, its server included, goes with the number of parcels: at 60 frames/s 0.64 ms with four
+# rows in each, 0.46 ms with eight, 0.30 ms with 16. A live view is later by as much as is waited for them.
+RERUN_BATCH = 16
+_RERUN_LINGER_S = 0.2
+_SERVER_STARTS_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """What a store of recordings is made from."""
+
+    directory: Path
+    keep_mb: int
+    keep_free_mb: int
+
+
+class RerunLanes:
+    """Makes the lanes, anew after each change of the configuration. The log behind them is one from start to end, so
+    that a hub which is away during a change misses nothing, and a recording is one."""
+
+    def __init__(self, session: str, stats: Stats) -> None:
+        self.recording: Path | None = None
+        """The first file of what is being recorded."""
+        self._session = session
+        self._stats = stats
+        self._log: SceneLog | None = None
+        self._link: Forwarder | None = None
+        self._segments: Segments | None = None
+        self._keeping: _Keeping | None = None
+
+    @property
+    def state(self) -> LinkState:
+        return LinkState.OFF if self._link is None else self._link.state
+
+    def build(self, config: Config, info: DeviceInfo) -> LaneGroup | None:
+        """The lanes as configured, not started. Raises ConfigError for what only shows now, such as a directory that
+        can't be written; then everything is as before."""
+        rerun = config.rerun
+        if not is_wanted(rerun):
+            self.recording, self._link = None, None
+            return None
+        from edge.rerun_log.log import SceneLog
+
+        scene_log = self._log = self._log or SceneLog(self._stats)
+        scene = self._scene(config, info)
+        forwarders, outputs = self._forwarders(rerun, scene_log)
+        segments, keeping = self._store(rerun, scene, scene_log)
+        follow: Callable[[Entry], None] | None = None
+        if segments is not None and recording_into(rerun):
+            recording = _recording_lane(segments, self._stats)
+            outputs.append(recording)
+            follow = recording.offer
+
+        def begin() -> None:
+            scene_log.memory_bytes = rerun.backlog_mb * 1_000_000
+            scene_log.describe(scene)
+            scene_log.keep_longer(segments, follow)
+            scene_log.retain(forwarders)
+
+        video = (video_lane(_video_sink(rerun.video, scene_log.put), self._stats),) if rerun.video != "off" else ()
+        mask = config.pose.segmentation and rerun.mask == "image"
+        self._link = next(iter(forwarders.values()), None)
+        self._segments, self._keeping = segments, keeping
+        self.recording = segments.path if segments is not None and follow is not None else None
+        return LaneGroup(
+            observers=(_scene_lane(scene_log.put, self._stats, mask=mask),),
+            video=video,
+            outputs=tuple(outputs),
+            shown=None if rerun.frames_hz == "unlimited" else Shown(rerun.frames_hz),
+            begin=begin,
+        )
+
+    def standing(self) -> tuple[object, ...]:
+        """What is in use, for `restore`."""
+        return self.recording, self._link, self._segments, self._keeping
+
+    def restore(self, standing: tuple[object, ...]) -> None:
+        """What was built since `standing` is not used."""
+        self.recording, self._link, self._segments, self._keeping = standing  # type: ignore[assignment]
+
+    def close(self) -> None:
+        """After the lanes."""
+        if self._log is not None:
+            self._log.close()
+
+    def _scene(self, config: Config, info: DeviceInfo) -> Scene:
+        from edge.rerun_log.scene import Scene
+
+        return Scene(
+            device=config.device,
+            session=self._session,
+            cameras=tuple(config.camera),
+            skeleton=info.skeleton,
+            max_people=config.pose.max_people,
+            video=config.rerun.video,
+            properties={
+                "board": info.board,
+                "model": info.model,
+                "model_sha256": info.model_sha256,
+                **{f"version_{name.replace('-', '_')}": version for name, version in info.versions.items()},
+            },
+        )
+
+    def _forwarders(self, rerun: RerunConfig, scene_log: SceneLog) -> tuple[dict[str, Forwarder], list[Stage]]:
+        """By what they lead to, and all that works for them, in the order in which it starts."""
+        from edge.rerun_log.channel import Address
+        from edge.rerun_log.forwarder import Forwarder
+
+        found: dict[str, Forwarder] = {}
+        outputs: list[Stage] = []
+        gap_bytes_s = rerun.backfill_kb_s * 1000
+        if rerun.url:
+            address = Address.of(rerun.url, identity(rerun))
+            found[rerun.url] = Forwarder("rerun link", address, scene_log, key=rerun.url, gap_bytes_s=gap_bytes_s)
+            outputs.append(found[rerun.url])
+        if rerun.serve:
+            from edge.rerun_log.server import Served, ViewerServer
+
+            host, _, port = rerun.serve.rpartition(":")
+            host = host.removeprefix("[").removesuffix("]")
+            server = ViewerServer(host, int(port), memory_mb=rerun.serve_memory_mb)
+            here = Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port), None)  # noqa: S104
+            found[rerun.serve] = forwarder = Forwarder(
+                "rerun serve", here, scene_log, key=rerun.serve, gap_bytes_s=gap_bytes_s, grace_s=_SERVER_STARTS_S
+            )
+            outputs.append(Served(server, forwarder))
+        return found, outputs
+
+    def _store(self, rerun: RerunConfig, scene: Scene, scene_log: SceneLog) -> tuple[Segments | None, _Keeping | None]:
+        """Where recordings are. While nothing is recorded any more, what was can still be shipped."""
+        if rerun.record_dir is None:
+            return None, None
+        keeping = _Keeping(rerun.record_dir, rerun.keep_mb, rerun.keep_free_mb)
+        if keeping == self._keeping or not rerun.record:
+            return self._segments, self._keeping
+        from edge.rerun_log.segments import Segments
+
+        segments = Segments(
+            rerun.record_dir,
+            scene.recording_id,
+            keep_bytes=rerun.keep_mb * 1_000_000,
+            keep_free_bytes=rerun.keep_free_mb * 1_000_000,
+            description=lambda: scene_log.description,
+            gone=scene_log.gone,
+            stats=self._stats,
+        )
+        return segments, keeping
+
+
+def is_wanted(rerun: RerunConfig) -> bool:
+    """Whether anything is logged at all."""
+    return bool(rerun.url or rerun.serve or recording_into(rerun))
+
+
+def recording_into(rerun: RerunConfig) -> Path | None:
+    return rerun.record_dir if rerun.record else None
+
+
+def identity(rerun: RerunConfig) -> tls.Identity:
+    return tls.Identity("rerun", rerun.ca_file, rerun.cert_file, rerun.key_file)
+
+
+def video_lane(sink: Sink[Frame], stats: Stats) -> Lane[Frame]:
+    """The lane in front of an encoder: full at 22 MB of frames, but of the largest there is room for two."""
+
+    def weight(frame: Frame) -> int:
+        return min(frame.nbytes, _FRAME_BYTES // 2)
+
+    return Lane("rerun video", sink, stats, capacity=_FRAME_BYTES, weigh=weight, linger_s=_RERUN_LINGER_S)
+
+
+def _video_sink(video: Literal["h264", "jpeg"], put: Callable[[Parcel], None]) -> Sink[Frame]:
+    from edge.rerun_log.video import VideoSink
+
+    return VideoSink(video, [put])
+
+
+def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: bool) -> Lane[Observation]:
+    from edge.rerun_log.scene import SceneSink
+
+    sink = SceneSink(mask=mask, outputs=[put])
+    return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
+
+
+def _recording_lane(segments: Sink[Entry], stats: Stats) -> Lane[Entry]:
+    def weight(entry: Entry) -> int:
+        return len(entry.framed)
+
+    def rows(entry: Entry) -> int:
+        return entry.rows
+
+    return Lane("recording", segments, stats, capacity=_ENTRY_BYTES, weigh=weight, count=rows)

@@ -1,0 +1,268 @@
+"""An HTTP/2 connection over which a Rerun server is sent messages, each call of which it acknowledges.
+
+Rerun's protocol is gRPC: a call of WriteMessages carries any number of messages, and its answer, which comes once the
+caller has said that there are no more, means that the server has them all. The SDK's own sink does not wait for it.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+
+from edge import tls
+from edge.rerun_log import rrd
+
+DEFAULT_PORT = 9876
+SECURE = "rerun+https"
+
+_SERVER_AWAY = (502, 503, 504)
+_UNSENT_BYTES = 65_536
+"""What waits in front of the network: new data can't overtake it."""
+
+
+class ChannelBrokenError(Exception):
+    """There is no connection, or no longer one; the text says why, in a line.
+
+    server_ended: it is the server that has ended, and not just the way to it; when it is back it has forgotten all.
+    is_refusal: somebody has to change something, be it here or there.
+    """
+
+    def __init__(self, why: str, *, server_ended: bool = False, is_refusal: bool = False) -> None:
+        super().__init__(why)
+        self.server_ended = server_ended
+        self.is_refusal = is_refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is. context: how TLS is spoken there, None for not at all."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None
+
+    @classmethod
+    def of(cls, url: str, identity: tls.Identity) -> Address:
+        """Of rerun+https://HOST[:PORT]/proxy, or rerun+http. Raises ConfigError when a certificate can't be used."""
+        parts = urlsplit(url)
+        context = None
+        if parts.scheme == SECURE:
+            context = tls.client_context(identity)
+            context.set_alpn_protocols(["h2"])
+        return cls(parts.hostname or "", parts.port or DEFAULT_PORT, context)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Channel:
+    """One connection, for one thread. Every method raises ChannelBrokenError when it is over."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        """Connect. timeout_s: for each of the steps, of which a slow link takes some round trips."""
+        self._secure = address.context is not None
+        self._authority = str(address)
+        self._socket = _connected(address, timeout_s)
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._unsent = bytearray()
+        self._status: dict[int, str] = {}
+        self._has_ended = False
+        self.rerun_version = ""
+        """What the other end runs, once it has answered anything, if it tells: an edge-pose hub does."""
+        self.moved_s = time.monotonic()
+        """When the other end last took something or answered."""
+        self.heard_s = self.moved_s
+        """When anything came from there, be it only from what stands in front of the server."""
+        self.is_leaving = False
+        """The other end takes no more calls; it answers those that it has."""
+        try:
+            self._h2.initiate_connection()
+            self._write()
+        except OSError as error:
+            raise self._broken(error) from None
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def begin(self) -> int:
+        """A new call; its number."""
+        call = self._h2.get_next_available_stream_id()
+        self._h2.send_headers(
+            call,
+            [
+                (":method", "POST"),
+                (":scheme", "https" if self._secure else "http"),
+                (":path", rrd.WRITE_MESSAGES),
+                (":authority", self._authority),
+                ("content-type", "application/grpc"),
+                ("te", "trailers"),
+                ("user-agent", "edge-pose"),
+            ],
+        )
+        return call
+
+    def room(self, call: int) -> int:
+        """How many bytes `send` takes right now without keeping them here."""
+        if len(self._unsent) >= _UNSENT_BYTES:
+            return 0
+        return max(0, min(self._h2.local_flow_control_window(call), self._h2.max_outbound_frame_size))
+
+    def send(self, call: int, content: memoryview) -> None:
+        """No more than there is room for."""
+        self._h2.send_data(call, bytes(content))
+        self._unsent += self._h2.data_to_send()
+
+    def end(self, call: int) -> None:
+        """No more messages: what comes now is the acknowledgement."""
+        self._h2.end_stream(call)
+
+    def ping(self) -> None:
+        """Ask for a sign of life from the nearest end, be that only what stands in front of the server."""
+        self._h2.ping(b"edgepose")
+
+    def turn(self, wait_s: float, waker: int) -> list[int]:
+        """Send and receive what is possible, waiting up to `wait_s` for that, or for `waker` to be readable. The calls
+        that are acknowledged by now."""
+        wants_to_write = not self._write()
+        pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        poll = select.poll()
+        poll.register(waker, select.POLLIN)
+        poll.register(self._socket, select.POLLIN | (select.POLLOUT if wants_to_write else 0))
+        found = dict(poll.poll(0 if pending else wait_s * 1000))
+        if found.get(self.fileno(), 0) & select.POLLOUT:
+            self._write()
+        if pending or found.get(self.fileno(), 0) & ~select.POLLOUT:
+            return self._read()
+        return []
+
+    def close(self) -> None:
+        """Hang up at once; what has not been acknowledged may have arrived or not."""
+        self._socket.close()
+
+    def _write(self) -> bool:
+        """Whether all that was to be sent is with the kernel."""
+        self._unsent += self._h2.data_to_send()
+        try:
+            while self._unsent:
+                sent = self._socket.send(self._unsent)
+                del self._unsent[:sent]
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return False
+        except OSError as error:
+            raise self._broken(error) from None
+        return True
+
+    def _read(self) -> list[int]:
+        acknowledged: list[int] = []
+        try:
+            while content := self._socket.recv(65_536):
+                self.heard_s = time.monotonic()
+                for event in self._h2.receive_data(content):
+                    acknowledged += self._met(event)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._write()
+            return acknowledged
+        except h2.exceptions.ProtocolError:
+            raise ChannelBrokenError("what answers there is no Rerun server") from None
+        except OSError as error:
+            raise self._broken(error) from None
+        if (acknowledged or self.is_leaving) and not self._has_ended:
+            self._has_ended = True  # that is found again, if anything is still missing
+            return acknowledged
+        raise ChannelBrokenError("the other end hung up", server_ended=not self._is_behind_a_hub)
+
+    @property
+    def _is_behind_a_hub(self) -> bool:
+        """Whether something stands in front of the server, which can end or be cut off for itself."""
+        return bool(self.rerun_version)
+
+    def _broken(self, error: OSError) -> ChannelBrokenError:
+        reset = isinstance(error, ConnectionError) and not self._is_behind_a_hub
+        return ChannelBrokenError(_why_broken(error), server_ended=reset, is_refusal=isinstance(error, ssl.SSLError))
+
+    def _met(self, event: h2.events.Event) -> Sequence[int]:
+        match event:
+            case h2.events.ResponseReceived() | h2.events.TrailersReceived():
+                self._look_at({str(name): str(value) for name, value in event.headers}, event.stream_id)
+            case h2.events.DataReceived():
+                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            case h2.events.WindowUpdated():
+                self.moved_s = self.heard_s
+            case h2.events.StreamEnded():
+                self.moved_s = self.heard_s
+                if self._status.pop(event.stream_id, "") != "0":
+                    raise ChannelBrokenError("what answers there is no Rerun server")
+                return (event.stream_id,)
+            case h2.events.StreamReset():
+                raise ChannelBrokenError(f"the other end broke off: HTTP/2 error {event.error_code}")
+            case h2.events.ConnectionTerminated() if event.error_code == h2.errors.ErrorCodes.NO_ERROR:
+                self.is_leaving = True
+            case h2.events.ConnectionTerminated():
+                raise ChannelBrokenError(f"the other end broke off: HTTP/2 error {event.error_code}")
+        return ()
+
+    def _look_at(self, headers: dict[str, str], call: int) -> None:
+        self.rerun_version = headers.get("edge-pose-rerun", self.rerun_version)
+        status = int(headers.get(":status", "200"))
+        if status != 200:
+            away = status in _SERVER_AWAY
+            raise ChannelBrokenError(_why_refused(status), server_ended=away, is_refusal=not away)
+        if "grpc-status" in headers:
+            self._status[call] = headers["grpc-status"]
+            if headers["grpc-status"] != "0":
+                message = headers.get("grpc-message", "no reason given")
+                raise ChannelBrokenError(f"the other end refuses: gRPC status {headers['grpc-status']}, {message}")
+
+
+def _connected(address: Address, timeout_s: float) -> socket.socket:
+    try:
+        connection = socket.create_connection((address.host, address.port), timeout_s)
+    except (OSError, UnicodeError) as error:  # the latter for names that no host can have
+        raise ChannelBrokenError(getattr(error, "strerror", None) or str(error)) from None
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        if address.context is not None:
+            connection = address.context.wrap_socket(connection, server_hostname=address.host)
+        connection.setblocking(False)
+    except ssl.SSLError as error:
+        connection.close()
+        raise ChannelBrokenError(tls.why_no_tls(error, "rerun"), is_refusal=True) from None
+    except OSError as error:
+        connection.close()
+        raise ChannelBrokenError(_why_broken(error)) from None
+    return connection
+
+
+_TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; Python 3.11 has no name for it
+
+
+def _why_broken(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return tls.why_broken(error, "rerun")
+    return "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+
+
+def _why_refused(status: int) -> str:
+    match status:
+        case 403:
+            return "the hub refuses (403): this certificate may not write there; see rerun.cert_file"
+        case 400 | 495 | 496:
+            return (
+                f"the hub refuses ({status}): it wants a certificate it knows; see rerun.cert_file and rerun.key_file"
+            )
+        case _ if status in _SERVER_AWAY:
+            return f"the hub's Rerun is away ({status})"
+        case _:
+            return f"what answers there is no Rerun server (HTTP status {status}); see rerun.url"

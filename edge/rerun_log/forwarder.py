@@ -1,0 +1,355 @@
+"""Ships the log to a Rerun server, for as long as somebody is there who takes it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import rerun as rr
+
+from edge.logs import FaultLog
+from edge.pacing import Backoff, Deadline
+from edge.reports import LinkState
+from edge.rerun_log import rrd
+from edge.rerun_log.channel import Address, Channel, ChannelBrokenError
+from edge.rerun_log.log import Entry, Receiver, SceneLog
+from edge.stats import DropCause
+
+log = logging.getLogger(__name__)
+
+_CONNECT_S = 2.5
+"""For each step of a connection: with 200 ms of delay and a lost packet it takes 1.5 s."""
+
+_CALL_S = 1.0
+_CALL_BYTES = 1_000_000
+_UNACKNOWLEDGED_BYTES = 4_000_000
+"""On its way at most. What is there twice after a broken connection is at most this much, and counts once."""
+
+_UNACKNOWLEDGED_OF_GAP_BYTES = 1_000_000
+_STUCK_S = 2.0
+_GIVE_UP_S = 4.0
+"""So long nothing moves until the connection counts as dead, though nobody has said so."""
+
+_QUIET_S = 5.0
+_MOST_WAITING = 40
+"""So many entries may wait for their turn, four seconds of one camera; more, and the newest go first."""
+
+_TURN_S = 0.2
+
+
+@dataclass(slots=True)
+class _Call:
+    """One RPC: what it carries, and when it was begun."""
+
+    number: int
+    entries: list[tuple[int, int]] = field(default_factory=list)
+    nbytes: int = 0
+    since_s: float = field(default_factory=time.monotonic)
+
+
+class _Lane:
+    """One of the two that share a connection: what comes now, and the gap. At most one call of it is open."""
+
+    def __init__(self) -> None:
+        self.open: _Call | None = None
+        self.unfinished = memoryview(b"")
+        self.waiting: dict[int, _Call] = {}
+        """Calls that have been ended and not acknowledged."""
+
+    @property
+    def nbytes(self) -> int:
+        """On its way."""
+        return sum(call.nbytes for call in self.waiting.values()) + (self.open.nbytes if self.open else 0)
+
+    def entries(self) -> list[tuple[int, int]]:
+        calls = [*self.waiting.values(), *([self.open] if self.open else [])]
+        return [entry for call in calls for entry in call.entries]
+
+
+class _Allowance:
+    """Bytes that may be sent: so many a second, and not much more at once."""
+
+    def __init__(self, bytes_s: float) -> None:
+        self._bytes_s = bytes_s
+        self._left = 0.0
+        self._at_s = time.monotonic()
+
+    def is_open(self) -> bool:
+        now_s = time.monotonic()
+        self._left = min(self._bytes_s / 4, self._left + (now_s - self._at_s) * self._bytes_s)
+        self._at_s = now_s
+        return self._left > 0
+
+    def take(self, nbytes: int) -> None:
+        self._left -= nbytes
+
+
+class Forwarder:
+    """Sends what a log holds to one server, over one connection of its own, from one thread of its own.
+
+    What comes now goes first. What an outage has left behind, the gap, follows at `gap_bytes_s` when nothing new waits.
+    Both go in calls of a second each, and only what the server has acknowledged is done with: a connection that breaks,
+    or on which nothing moves, costs nothing that the log still holds. So nothing waits here but for the log's own
+    memory, and whoever puts something into it never waits for this.
+
+    A new connection begins with the scene's description: a server may be another one. One that has ended meanwhile has
+    forgotten all, and gets again what the log has in memory. What comes twice has the same ids, and counts once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        scene_log: SceneLog,
+        *,
+        key: str,
+        gap_bytes_s: float,
+        grace_s: float = 0.0,
+    ) -> None:
+        """key: which server it is: one that comes later with the same key goes on where this one ended. grace_s: so
+        long it is not worth a word that there is none."""
+        self.name = name
+        self._key = key
+        self._address = address
+        self._log = scene_log
+        self._gap_bytes_s = gap_bytes_s
+        self._receiver: Receiver | None = None
+        self._state = LinkState.AWAY
+        self._backoff = Backoff(first_s=0.25, most_s=2.0)
+        self._faults = FaultLog(log)
+        self._told_version = ""
+        self._has_streamed = False
+        self._quiet_until_s = time.monotonic() + grace_s
+        self._deadline: Deadline | None = None
+        self._waker, self._wake_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name=f"forwarder-{name}", daemon=True)
+
+    @property
+    def state(self) -> LinkState:
+        return self._state
+
+    @property
+    def behind(self) -> int:
+        """How many entries of the log it has not been acknowledged yet."""
+        return 0 if self._receiver is None else len(self._receiver.delivery.wanted)
+
+    def start(self) -> None:
+        self._receiver = self._log.attach(self._key, self.name, self._wake)
+        self._thread.start()
+
+    def close(self, deadline: Deadline) -> None:
+        """End it; what can still be delivered is, as far as `deadline` allows."""
+        self._deadline = deadline
+        self._wake()
+
+    def join(self) -> bool:
+        """Wait for its end, after `close`. False when it is stuck, in a name server's answer for instance."""
+        assert self._deadline is not None, "join comes after close"
+        self._thread.join(self._deadline.left_s() + 0.1)
+        if self._thread.is_alive():
+            return False
+        os.close(self._waker)
+        os.close(self._wake_up)
+        return True
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):  # full: it will wake up anyway
+            os.write(self._wake_up, b"!")
+
+    def _is_out_of_time(self) -> bool:
+        return self._deadline is not None and not self._deadline.left_s()
+
+    def _sleep(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while self._deadline is None and (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.05))
+
+    def _run(self) -> None:
+        receiver = self._receiver
+        assert receiver is not None, "it was started"
+        while self._deadline is None:
+            self._state = LinkState.AWAY
+            receiver.cause = DropCause.DISCONNECTED
+            try:
+                channel = Channel(self._address, _CONNECT_S)
+            except ChannelBrokenError as error:
+                self._lost(error)
+                continue
+            stream = _Stream(channel, self._log, receiver, self._gap_bytes_s)
+            try:
+                self._serve(stream, receiver)
+            except ChannelBrokenError as error:
+                self._log.failed(receiver, stream.on_its_way())
+                if error.server_ended:
+                    self._log.forgotten(receiver)
+                self._lost(error)
+            finally:
+                channel.close()
+        self._state = LinkState.AWAY
+        self._log.detach(receiver, self._wake)
+
+    def _lost(self, error: ChannelBrokenError) -> None:
+        wait_s = self._backoff.next_s()
+        self._state = LinkState.AWAY
+        if time.monotonic() > self._quiet_until_s:
+            told = "Rerun at %s: %s; next try in %.1f s"
+            self._faults.failed(told, self._address, error, wait_s, kind="refused" if error.is_refusal else "")
+        self._sleep(wait_s)
+
+    def _serve(self, stream: _Stream, receiver: Receiver) -> None:
+        """Until the end of the connection, or of this. Raises ChannelBrokenError."""
+        stream.introduce(self._waker, self._is_out_of_time)
+        self._backoff.reset()
+        self._state = LinkState.LIVE
+        if self._has_streamed:
+            self._faults.worked("streaming to Rerun at %s again", self._address)
+        else:
+            self._has_streamed = True
+            self._faults.worked("Rerun at %s answers now", self._address)
+            log.info("streaming to Rerun at %s", self._address)
+        self._compare_versions(stream.channel.rerun_version)
+        self._log.connected(receiver)
+        while not stream.is_over(self._deadline):
+            stream.turn(self._waker, self._deadline)
+            self._drain_waker()
+            still_s = stream.still_s()
+            if still_s > _GIVE_UP_S:
+                raise ChannelBrokenError(f"it has taken nothing for {still_s:.0f} s")
+            stuck = still_s > _STUCK_S
+            self._state = LinkState.STUCK if stuck else LinkState.LIVE
+            receiver.cause = DropCause.SLOW_RECEIVER
+        self._log.failed(receiver, stream.on_its_way())
+
+    def _compare_versions(self, theirs: str) -> None:
+        if theirs not in ("", rr.__version__, self._told_version):
+            self._told_version = theirs
+            told = "Rerun at %s is %s, here it is %s: viewers may not show what this device sends; install the same"
+            log.warning(told, self._address, theirs, rr.__version__)
+
+    def _drain_waker(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._waker, 4096)
+
+
+class _Stream:
+    """What goes over one connection, new and old."""
+
+    def __init__(self, channel: Channel, scene_log: SceneLog, receiver: Receiver, gap_bytes_s: float) -> None:
+        self.channel = channel
+        self._log = scene_log
+        self._receiver = receiver
+        self._live = _Lane()
+        self._gap = _Lane()
+        self._allowance = _Allowance(gap_bytes_s)
+        self._pinged_s = 0.0
+
+    def introduce(self, waker: int, ended: Callable[[], bool]) -> None:
+        """Send what does not change. When that is acknowledged there is a server, and one that takes what it gets."""
+        channel = self.channel
+        call = channel.begin()
+        content = memoryview(_requests(self._log.description[1]))
+        closed = False
+        while not ended():
+            while content and (room := channel.room(call)):
+                channel.send(call, content[:room])
+                content = content[room:]
+            if not content and not closed:
+                channel.end(call)
+                closed = True
+            if call in channel.turn(_TURN_S, waker):
+                return
+            with contextlib.suppress(BlockingIOError):
+                os.read(waker, 4096)
+            if time.monotonic() - channel.heard_s > _CONNECT_S:
+                raise ChannelBrokenError("it does not answer")
+        raise ChannelBrokenError("it has not answered yet")
+
+    def is_over(self, deadline: Deadline | None) -> bool:
+        """Whether nothing more is to come over this connection."""
+        if deadline is not None and not deadline.left_s():
+            return True
+        idle = not (self._live.waiting or self._gap.waiting or self._live.open or self._gap.open)
+        if self.channel.is_leaving:
+            return idle
+        return deadline is not None and idle and not self._log.has_more(self._receiver)
+
+    def still_s(self) -> float:
+        """So long nothing has moved, though something should."""
+        lanes = (self._live, self._gap)
+        since = [call.since_s for lane in lanes for call in (*lane.waiting.values(), lane.open) if call is not None]
+        now_s = time.monotonic()
+        if since:
+            return now_s - max(min(since), self.channel.moved_s)
+        if now_s - self.channel.heard_s > _QUIET_S:
+            if self._pinged_s <= self.channel.heard_s:
+                self.channel.ping()
+                self._pinged_s = now_s
+            return now_s - self._pinged_s
+        return 0.0
+
+    def turn(self, waker: int, deadline: Deadline | None) -> None:
+        """Send what there is and the other end takes, and see what it has acknowledged."""
+        self._log.catch_up(self._receiver, _MOST_WAITING)
+        self._fill(self._live, hurried=deadline is not None)
+        self._fill(self._gap, hurried=deadline is not None)
+        for number in self.channel.turn(self._wait_s(), waker):
+            for lane in (self._live, self._gap):
+                if call := lane.waiting.pop(number, None):
+                    self._log.acknowledged(self._receiver, call.entries)
+
+    def on_its_way(self) -> list[tuple[int, int]]:
+        """(number, rows) of what has not been acknowledged."""
+        return [*self._live.entries(), *self._gap.entries()]
+
+    def _wait_s(self) -> float:
+        """Until something has to be done though nothing happens."""
+        ends = [call.since_s + _CALL_S - time.monotonic() for call in (self._live.open, self._gap.open) if call]
+        return max(0.0, min([_TURN_S, *ends]))
+
+    def _fill(self, lane: _Lane, *, hurried: bool) -> None:
+        while True:
+            entry = None if lane.unfinished else self._next(lane, hurried=hurried)
+            if entry is not None:
+                self._open(lane, entry)
+            call = lane.open
+            if call is None:
+                return
+            while lane.unfinished and (room := self.channel.room(call.number)):
+                self.channel.send(call.number, lane.unfinished[:room])
+                lane.unfinished = lane.unfinished[room:]
+            if lane.unfinished:
+                return  # it takes no more just now
+            if hurried or call.nbytes > _CALL_BYTES or time.monotonic() - call.since_s > _CALL_S:
+                self.channel.end(call.number)
+                lane.waiting[call.number] = call
+                lane.open = None
+            elif entry is None:
+                return
+
+    def _open(self, lane: _Lane, entry: Entry) -> None:
+        if lane.open is None:
+            lane.open = _Call(self.channel.begin())
+        requests = _requests(entry.framed)
+        lane.open.entries.append((entry.number, entry.rows))
+        lane.open.nbytes += len(requests)
+        lane.unfinished = memoryview(requests)
+        if lane is self._gap:
+            self._allowance.take(len(requests))
+
+    def _next(self, lane: _Lane, *, hurried: bool) -> Entry | None:
+        if self.channel.is_leaving:
+            return None
+        if lane is self._live:
+            return self._log.next_live(self._receiver) if lane.nbytes < _UNACKNOWLEDGED_BYTES else None
+        may = lane.nbytes < _UNACKNOWLEDGED_OF_GAP_BYTES and not self._live.unfinished
+        may = may and (hurried or self._allowance.is_open())
+        return self._log.next_of_gap(self._receiver) if may else None
+
+
+def _requests(framed: bytes) -> bytes:
+    return b"".join(message.request for message in rrd.messages(framed))

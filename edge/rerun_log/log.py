@@ -1,0 +1,279 @@
+"""The scene as a log: encoded once, numbered, kept until every receiver has it or there is no more room."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Sequence
+from typing import NamedTuple, Protocol
+
+import rerun as rr
+from rerun.chunk import Chunk
+
+from edge.rerun_log import rrd, streams
+from edge.rerun_log.delivery import Delivery
+from edge.rerun_log.parcel import Parcel
+from edge.rerun_log.scene import Scene
+from edge.stats import DropCause, Stats
+
+
+class Entry(NamedTuple):
+    """One parcel as the log keeps it.
+
+    number: its place in the log. framed: its messages, as they stand in an .rrd. entity: of video that has to be
+    decoded in order, else "". keyframe: it can be decoded without what came before it.
+    """
+
+    number: int
+    framed: bytes
+    rows: int
+    entity: str
+    keyframe: bool
+
+
+class Store(Protocol):
+    """Where entries are longer than in memory, such as on a disk. Any thread may ask."""
+
+    def holds(self, number: int) -> bool: ...
+    def read(self, number: int) -> Entry | None: ...
+
+
+class _Encoder:
+    """Chunks to bytes, by the SDK. description: what a file begins with, header and messages."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._stream = scene.new_stream()
+        self._bytes = rr.binary_stream(self._stream)
+        scene.describe(self._stream)
+        self.description = rrd.split(self._read())
+
+    def encode(self, chunks: Sequence[Chunk]) -> bytes:
+        """The framed messages of `chunks`. What is read from the SDK is a whole file each time, of which they are all
+        but the store's introduction."""
+        self._stream.send_chunks(chunks)
+        _, framed = rrd.split(self._read())
+        return b"".join(each.framed for each in rrd.messages(framed) if each.kind == rrd.Kind.CHUNK)
+
+    def close(self) -> None:
+        self._stream.disconnect()
+        streams.release()
+
+    def _read(self) -> bytes:
+        return self._bytes.read() or b""
+
+
+class Receiver:
+    """What the log knows of one that takes all of it, at its own pace. Made by `SceneLog.attach`."""
+
+    def __init__(self, name: str, delivery: Delivery) -> None:
+        self.name = name
+        self.delivery = delivery
+        self.on_append: Callable[[], None] | None = None
+        self.cause = DropCause.DISCONNECTED
+        """Why it does not get what it does not get, just now."""
+
+
+class SceneLog:
+    """Numbers parcels, and hands them to whoever keeps or ships them.
+
+    Where there are receivers, the newest `memory_bytes` of entries stay in memory, also those that all have: a receiver
+    may come back without its memory. A store, where there is one, has entries longer. What a receiver can't get any
+    more is counted as dropped. Methods may be called from any thread; those that take a `Receiver` from its own.
+    """
+
+    def __init__(self, stats: Stats) -> None:
+        self.memory_bytes = 0
+        self._lock = threading.Lock()
+        self._encoder: _Encoder | None = None
+        self._stats = stats
+        self._bytes = 0
+        self._next = 0
+        self._kept: dict[int, Entry] = {}
+        self._receivers: dict[str, Receiver] = {}
+        self._store: Store | None = None
+        self._followers: list[Callable[[Entry], None]] = []
+
+    @property
+    def description(self) -> tuple[bytes, bytes]:
+        """(header, framed messages) of all that does not change: what a file and a connection begin with."""
+        assert self._encoder is not None, "it was described"
+        return self._encoder.description
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._bytes
+
+    def describe(self, scene: Scene) -> None:
+        """What the scene is, from now on; before anything is put in. Receivers get it, files begin with it."""
+        encoder = _Encoder(scene)
+        with self._lock:
+            before, self._encoder = self._encoder, encoder
+            if before is not None:
+                self._append(encoder.description[1], rows=0, entity="", keyframe=True)
+        if before is not None:
+            before.close()
+
+    def keep_longer(self, store: Store | None, follow: Callable[[Entry], None] | None) -> None:
+        """Where to look for what is no longer in memory, and who gets each entry at once, to keep it there."""
+        with self._lock:
+            self._store = store
+            self._followers = [] if follow is None else [follow]
+
+    def put(self, parcel: Parcel) -> None:
+        with self._lock:
+            assert self._encoder is not None, "it was described"
+            framed = self._encoder.encode(parcel.chunks)
+            entity = "" if parcel.number is None else parcel.entity
+            self._append(framed, rows=parcel.rows, entity=entity, keyframe=parcel.keyframe)
+
+    def attach(self, key: str, name: str, on_append: Callable[[], None]) -> Receiver:
+        """One that gets what comes from now on, and where there was one of this key, what that has not got.
+
+        name: what its rows are counted under. on_append: called when there is something new, from any thread.
+        """
+        with self._lock:
+            receiver = self._receivers.setdefault(key, Receiver(name, Delivery(self._next)))
+            receiver.on_append = on_append
+            return receiver
+
+    def detach(self, receiver: Receiver, on_append: Callable[[], None]) -> None:
+        """It takes no more for now; what comes is kept for it, until `retain` names it no more."""
+        with self._lock:
+            if receiver.on_append == on_append:  # nobody else has taken over
+                receiver.on_append = None
+
+    def retain(self, keys: Container[str]) -> None:
+        """Forget receivers of other keys. What they have not got is counted as dropped."""
+        with self._lock:
+            for key in [key for key in self._receivers if key not in keys]:
+                receiver = self._receivers.pop(key)
+                rows = sum(entry.rows for number, entry in self._kept.items() if number in receiver.delivery.wanted)
+                self._stats.dropped(receiver.name, DropCause.STOPPED, rows)
+
+    def connected(self, receiver: Receiver) -> None:
+        """A peer is there: it gets what comes from now on, and of video what is needed to see that."""
+        with self._lock:
+            receiver.delivery.connected(self._live_from())
+
+    def catch_up(self, receiver: Receiver, most: int) -> None:
+        """Where more than `most` entries wait to be sent, let the newest go first again."""
+        with self._lock:
+            if receiver.delivery.unsent_live > most:
+                receiver.delivery.skip_to(self._live_from())
+
+    def next_live(self, receiver: Receiver) -> Entry | None:
+        """What it should get now, which counts as being on its way from here on."""
+        return self._next_of(receiver, receiver.delivery.next_live)
+
+    def next_of_gap(self, receiver: Receiver) -> Entry | None:
+        """What it should have got before, which counts as being on its way from here on. May read from a disk."""
+        while entry := self._next_of(receiver, receiver.delivery.next_of_gap):
+            if not entry.entity:
+                return entry
+            with self._lock:
+                if receiver.delivery.can_be_decoded(entry.number, entry.entity, keyframe=entry.keyframe):
+                    return entry
+                receiver.delivery.acknowledged(entry.number)
+            self._stats.dropped(receiver.name, DropCause.BROKEN_GROUP, entry.rows)
+        return None
+
+    def acknowledged(self, receiver: Receiver, entries: Sequence[tuple[int, int]]) -> None:
+        """(number, rows) of what it has for certain."""
+        with self._lock:
+            for number, _ in entries:
+                receiver.delivery.acknowledged(number)
+        self._stats.sent(f"{receiver.name} rows", sum(rows for _, rows in entries))
+
+    def forgotten(self, receiver: Receiver) -> None:
+        """Its peer was there and has ended: another one will have nothing. What is in memory is wanted again."""
+        with self._lock:
+            receiver.delivery.forgotten(next(iter(self._kept), self._next))
+
+    def failed(self, receiver: Receiver, entries: Sequence[tuple[int, int]]) -> None:
+        """(number, rows) of what was on its way to a peer that vanished: wanted again, as far as it still is here."""
+        with self._lock:
+            receiver.delivery.connected(self._next)
+            self._lose([each for each in entries if not self._is_here(each[0])])
+
+    def gone(self, entries: Sequence[tuple[int, int]]) -> None:
+        """(number, rows) of what the store no longer holds."""
+        with self._lock:
+            self._lose([each for each in entries if each[0] not in self._kept])
+
+    def has_more(self, receiver: Receiver) -> bool:
+        """Whether there is anything that it has not been sent."""
+        with self._lock:
+            return receiver.delivery.next_live() is not None or receiver.delivery.next_of_gap() is not None
+
+    def close(self) -> None:
+        self.retain(())
+        if self._encoder is not None:
+            self._encoder.close()
+
+    def _append(self, framed: bytes, *, rows: int, entity: str, keyframe: bool) -> None:
+        entry = Entry(self._next, framed, rows, entity, keyframe)
+        self._next += 1
+        if self._receivers:
+            self._kept[entry.number] = entry
+            self._bytes += len(framed)
+        for follow in self._followers:
+            follow(entry)
+        for receiver in self._receivers.values():
+            receiver.delivery.appended(entry.number)
+            if receiver.on_append is not None:
+                receiver.on_append()
+        while self._bytes > self.memory_bytes and len(self._kept) > 1:
+            self._evict_the_oldest()
+
+    def _evict_the_oldest(self) -> None:
+        number = next(iter(self._kept))
+        entry = self._kept.pop(number)
+        self._bytes -= len(entry.framed)
+        if not self._is_here(number):
+            self._lose([(number, entry.rows)])
+
+    def _is_here(self, number: int) -> bool:
+        return number in self._kept or (self._store is not None and self._store.holds(number))
+
+    def _lose(self, entries: Sequence[tuple[int, int]]) -> None:
+        for receiver in self._receivers.values():
+            lost = sum(rows for number, rows in entries if receiver.delivery.lost(number))
+            self._stats.dropped(receiver.name, receiver.cause, lost)
+
+    def _next_of(self, receiver: Receiver, next_number: Callable[[], int | None]) -> Entry | None:
+        while True:
+            with self._lock:
+                number = next_number()
+                if number is None:
+                    return None
+                receiver.delivery.sent(number)
+                entry, store = self._kept.get(number), self._store
+            if entry is None and store is not None:
+                entry = store.read(number)
+            if entry is not None:
+                return entry
+            with self._lock:  # it went just now, and has not been counted: it was on its way
+                receiver.delivery.acknowledged(number)
+            self._stats.dropped(receiver.name, receiver.cause)
+
+    def _live_from(self) -> int:
+        """From where on what is kept shows every video: its newest keyframes, and no more than a few seconds."""
+        begun: set[str] = set()
+        seen: set[str] = set()
+        start = self._next
+        for number in range(self._next - 1, max(-1, self._next - _LOOK_BACK), -1):
+            entry = self._kept.get(number)
+            if entry is None:
+                break
+            if entry.entity and entry.entity not in begun:
+                seen.add(entry.entity)
+                if entry.keyframe:
+                    begun.add(entry.entity)
+                    start = number
+            if seen and seen == begun and number < self._next - _CAMERAS:
+                break
+        return start
+
+
+_LOOK_BACK = 100
+_CAMERAS = 8
+"""So many entries back a camera has sent something, if it is one that sends."""

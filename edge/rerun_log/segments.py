@@ -1,0 +1,350 @@
+"""The log on disk: one recording as a row of .rrd files, within a budget, the oldest going first."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edge.errors import ConfigError, ConfigProblem
+from edge.logs import FaultLog
+from edge.rerun_log import rrd
+from edge.rerun_log.log import Entry
+from edge.stats import DropCause, Stats
+
+log = logging.getLogger(__name__)
+
+NAME = re.compile(r"(?P<recording>.+)\.(?P<part>\d{4,})\.rrd")
+"""How the files of recordings are called: `<recording id>.0001.rrd`."""
+
+_SYNC_EVERY_S = 5.0
+"""What a power cut may cost. A kill of the process costs nothing that was written."""
+
+_LOOK_EVERY_S = 1.0
+_SEGMENTS = 8
+"""At least so many fit into the budget, so that what goes at a time is a small part of it."""
+
+_MOST_SEGMENT_BYTES = 32_000_000
+_LEAST_SEGMENT_BYTES = 250_000
+
+
+class _NoRoomError(Exception):
+    pass
+
+
+class _Segment:
+    """One file, and where in it each of its entries is."""
+
+    def __init__(self, path: Path, first: int) -> None:
+        self.path = path
+        self.first = first
+        self.nbytes = 0
+        self._offsets = array("Q")  # 8 + 4 + 1 bytes an entry: 50 GB of video are 1.5 million of them
+        self._rows = array("I")
+        self._groups = array("B")  # 0: any order; else two for each entity, the higher one of a keyframe
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self._offsets)
+
+    def note(self, entry: Entry, group: int) -> None:
+        self._offsets.append(self.nbytes)
+        self._rows.append(entry.rows)
+        self._groups.append(group)
+
+    def place(self, number: int) -> tuple[int, int, int, int]:
+        """(offset, length, rows, group)."""
+        at = number - self.first
+        end = self._offsets[at + 1] if at + 1 < len(self._offsets) else self.nbytes
+        return self._offsets[at], end - self._offsets[at], self._rows[at], self._groups[at]
+
+    def entries(self) -> list[tuple[int, int]]:
+        return list(enumerate(self._rows, self.first))
+
+
+class Segments:
+    """Writes `<directory>/<recording id>.0001.rrd` and so on, and reads again what it has written.
+
+    Each file begins with the header and all that does not change, so that it can be opened alone. It has no index at
+    its end: Rerun's viewer, `rerun rrd` and `RrdReader(...).stream()` read it as it is, also while it grows. After a
+    crash its last message may be cut off; what an earlier process left that way is mended first.
+
+    keep_bytes: so much all recordings in the directory may take together; keep_free_bytes: so much of the disk is left
+    to others. The oldest files go first, of whatever recording, but never the one that is being written. Files of other
+    names are neither counted nor touched. Raises ConfigError when the directory can't be written.
+
+    A sink for a lane's thread; `holds` and `read` may be called from any.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        recording_id: str,
+        *,
+        keep_bytes: int,
+        keep_free_bytes: int,
+        description: Callable[[], tuple[bytes, bytes]],
+        gone: Callable[[Sequence[tuple[int, int]]], None],
+        stats: Stats,
+    ) -> None:
+        self._directory = directory
+        self._recording_id = recording_id
+        self._keep_bytes = keep_bytes
+        self._keep_free_bytes = keep_free_bytes
+        self._segment_bytes = max(_LEAST_SEGMENT_BYTES, min(_MOST_SEGMENT_BYTES, keep_bytes // _SEGMENTS))
+        self._description = description
+        self._gone = gone
+        self._stats = stats
+        self._lock = threading.Lock()
+        self._segments: list[_Segment] = []
+        self._entities: list[str] = []
+        self._file: int | None = None
+        self._described_by: object = None
+        self._faults = FaultLog(log)
+        self._retry_s = 0.0
+        self._look_s = 0.0
+        self._sync_s = 0.0
+        self._others: dict[Path, os.stat_result] = {}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._look_around()
+            mend(self._others)
+            self._probe()
+        except OSError as error:
+            problem = f"can't be written: {error.strerror}"
+            raise ConfigError([ConfigProblem("config", "rerun.record_dir", str(directory), problem)]) from None
+        part = max((int(found["part"]) for found in map(self._own, self._others) if found), default=0) + 1
+        self._next_part = part
+
+    @property
+    def path(self) -> Path:
+        """The first file of this recording from here on."""
+        return self._segments[0].path if self._segments else self._path(self._next_part)
+
+    def write(self, batch: Sequence[Entry]) -> None:
+        for entry in batch:
+            if self._file is None and time.monotonic() < self._retry_s:
+                self._stats.dropped("recording", DropCause.DISK_BUDGET, entry.rows)
+                continue
+            try:
+                self._append(entry)
+            except (_NoRoomError, OSError) as error:
+                self._stop(error)
+                cause = DropCause.DISK_BUDGET if isinstance(error, _NoRoomError) else DropCause.SINK_FAILED
+                self._stats.dropped("recording", cause, entry.rows)
+            else:
+                self._stats.sent("recording rows", entry.rows)
+        if self._file is not None and time.monotonic() >= self._sync_s:
+            self._sync_s = time.monotonic() + _SYNC_EVERY_S
+            try:
+                os.fdatasync(self._file)
+            except OSError as error:
+                self._stop(error)
+
+    def close(self, timeout_s: float) -> None:
+        self._end_segment()
+
+    def holds(self, number: int) -> bool:
+        with self._lock:
+            return self._segment_of(number) is not None
+
+    def read(self, number: int) -> Entry | None:
+        with self._lock:
+            if (segment := self._segment_of(number)) is None:
+                return None
+            offset, length, rows, group = segment.place(number)
+            entity = self._entities[group // 2 - 1] if group else ""
+            path = segment.path
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                framed = file.read(length)
+        except OSError:
+            return None
+        return Entry(number, framed, rows, entity, not group or bool(group % 2)) if len(framed) == length else None
+
+    def _append(self, entry: Entry) -> None:
+        description = self._description()
+        current = self._segments[-1] if self._segments and self._file is not None else None
+        if current is None or self._described_by is not description or self._should_end(current, entry):
+            self._make_room(sum(map(len, description)) + len(entry.framed))
+            current = self._begin_segment(description, entry.number)
+        else:
+            self._make_room(len(entry.framed))
+        assert self._file is not None, "a segment was begun"
+        _write_all(self._file, entry.framed, current.nbytes)
+        group = self._group(entry)
+        with self._lock:
+            current.note(entry, group)
+            current.nbytes += len(entry.framed)
+
+    def _should_end(self, segment: _Segment, entry: Entry) -> bool:
+        """Whether it is full and `entry` a good one to begin with: where there is video, its keyframe."""
+        nbytes = segment.nbytes + len(entry.framed)
+        begins = entry.keyframe if entry.entity else not self._entities
+        return nbytes > self._segment_bytes and (begins or nbytes > 2 * self._segment_bytes)
+
+    def _group(self, entry: Entry) -> int:
+        if not entry.entity:
+            return 0
+        if entry.entity not in self._entities:
+            self._entities.append(entry.entity)
+        return 2 * (self._entities.index(entry.entity) + 1) + entry.keyframe
+
+    def _begin_segment(self, description: tuple[bytes, bytes], first: int) -> _Segment:
+        self._end_segment()
+        segment = _Segment(self._path(self._next_part), first)
+        self._file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # who holds it is writing it: see is_being_written
+        self._next_part += 1
+        begin = b"".join(description)
+        with self._lock:
+            self._segments.append(segment)
+        segment.nbytes = _write_all(self._file, begin, 0)
+        self._described_by = description
+        self._faults.worked("recording into %s again", self._directory)
+        return segment
+
+    def _end_segment(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.fdatasync(self._file)
+            os.close(self._file)
+            self._file = None
+
+    def _stop(self, error: Exception) -> None:
+        """Take back what was written of an entry in part, and try again with another file in a while."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._segments[-1].nbytes)
+        self._end_segment()
+        self._retry_s = time.monotonic() + _SYNC_EVERY_S
+        why = str(error) if isinstance(error, _NoRoomError) else f"{self._directory} can't be written: {error}"
+        self._faults.failed("recording pauses: %s", why)
+
+    def _make_room(self, nbytes: int) -> None:
+        """Raises _NoRoomError."""
+        if time.monotonic() >= self._look_s:
+            self._look_s = time.monotonic() + _LOOK_EVERY_S
+            self._look_around()
+        while (why := self._too_much(nbytes)) and self._delete_the_oldest():
+            pass
+        if why:
+            raise _NoRoomError(f"{why}; make room there, or change rerun.keep_mb or rerun.keep_free_mb")
+
+    def _too_much(self, nbytes: int) -> str:
+        used = sum(each.st_size for each in self._others.values()) + sum(each.nbytes for each in self._segments)
+        if used + nbytes > self._keep_bytes:
+            return f"{self._directory} holds {used / 1e6:.0f} MB, rerun.keep_mb allows {self._keep_bytes / 1e6:.0f}"
+        if self._free_bytes - nbytes < self._keep_free_bytes:
+            free, floor = self._free_bytes / 1e6, self._keep_free_bytes / 1e6
+            return f"only {free:.0f} MB are free for {self._directory}, rerun.keep_free_mb wants {floor:.0f}"
+        self._free_bytes -= nbytes
+        return ""
+
+    def _delete_the_oldest(self) -> bool:
+        """Of other recordings first, which are older. Never a file that is being written, be it by another process."""
+        while self._others:
+            path = min(self._others, key=lambda each: self._others[each].st_mtime_ns)
+            size = self._others.pop(path).st_size
+            if not is_being_written(path):
+                path.unlink(missing_ok=True)
+                self._free_bytes += size
+                return True
+        if len(self._segments) < 1 + (self._file is not None):
+            return False
+        with self._lock:
+            segment = self._segments.pop(0)
+        self._gone(segment.entries())
+        self._free_bytes += segment.nbytes
+        segment.path.unlink(missing_ok=True)
+        return True
+
+    def _look_around(self) -> None:
+        """Other recordings come and go: people copy and delete."""
+        own = {segment.path for segment in self._segments}
+        self._others = {}
+        with os.scandir(self._directory) as found:
+            for file in found:
+                if NAME.fullmatch(file.name) and Path(file.path) not in own:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._others[Path(file.path)] = file.stat()
+        self._free_bytes = shutil.disk_usage(self._directory).free
+
+    def _probe(self) -> None:
+        probe = self._directory / f".{self._recording_id}.probe"
+        probe.touch()
+        probe.unlink()
+
+    def _own(self, path: Path) -> re.Match[str] | None:
+        found = NAME.fullmatch(path.name)
+        return found if found and found["recording"] == self._recording_id else None
+
+    def _path(self, part: int) -> Path:
+        return self._directory / f"{self._recording_id}.{part:04d}.rrd"
+
+    def _segment_of(self, number: int) -> _Segment | None:
+        at = bisect_right(self._segments, number, key=lambda segment: segment.first) - 1
+        return self._segments[at] if at >= 0 and number < self._segments[at].end else None
+
+
+def mend(files: dict[Path, os.stat_result]) -> None:
+    """Cut off the torn last message of whichever of `files` has one, so that every reader reads them. Of each recording
+    only the last file can have one. Raises OSError."""
+    last: dict[str, Path] = {}
+    for path in files:
+        if found := NAME.fullmatch(path.name):
+            last[found["recording"]] = max(path, last.get(found["recording"], path), key=_part)
+    for path in last.values():
+        whole = whole_bytes(path)
+        if whole < files[path].st_size and not is_being_written(path):
+            log.info("%s: mended, its last %d bytes were half a message", path, files[path].st_size - whole)
+            os.truncate(path, whole)
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether some process has this file open to write a recording into it."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def whole_bytes(path: Path) -> int:
+    """How much of a file are whole messages; 0 where not even its header is."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        at = rrd.HEADER_BYTES
+        if size < at:
+            return 0
+        while at + rrd.FRAME_BYTES <= size:
+            file.seek(at)
+            _, length = rrd.frame(file.read(rrd.FRAME_BYTES))
+            if at + rrd.FRAME_BYTES + length > size:
+                break
+            at += rrd.FRAME_BYTES + length
+        return at
+
+
+def _part(path: Path) -> int:
+    found = NAME.fullmatch(path.name)
+    return int(found["part"]) if found else 0
+
+
+def _write_all(file: int, content: bytes, at: int) -> int:
+    """Raises OSError; how much was written, which is all."""
+    view, done = memoryview(content), 0
+    while done < len(view):
+        done += os.pwrite(file, view[done:], at + done)
+    return done

@@ -1,0 +1,111 @@
+"""A Rerun server on this device, for viewers that come to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from pathlib import Path
+
+from edge.children import ending_with_us
+from edge.logs import FaultLog
+from edge.pacing import Backoff, Deadline
+from edge.rerun_log.forwarder import Forwarder
+from edge.rerun_log.program import rerun_program, without_analytics
+
+log = logging.getLogger(__name__)
+
+_TERMINATE_S = 1.0
+
+
+class ViewerServer:
+    """Keeps `rerun --serve-grpc` running at an address, in a process of its own: what it does with its memory, or a
+    viewer to it, is nothing to this one. It is started anew when it ends.
+
+    Nobody is asked who they are there, and whoever reads may write as well. memory_mb: what it keeps for viewers that
+    come later; besides that the program takes some 60 MB.
+    """
+
+    def __init__(self, host: str, port: int, *, memory_mb: int) -> None:
+        self._host = host
+        self._port = port
+        self._command = [str(rerun_program()), "--serve-grpc", "--bind", host, "--port", str(port)]
+        self._command += ["--server-memory-limit", f"{memory_mb}MB"]
+        self._ended = threading.Event()
+        self._process: subprocess.Popen[str] | None = None
+        self._backoff = Backoff(first_s=0.5, most_s=10.0)
+        self._faults = FaultLog(log)
+        self._thread = threading.Thread(target=self._run, name="rerun-server", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """End it, if need be by force. Whether that worked."""
+        self._ended.set()
+        for end in (subprocess.Popen.terminate, subprocess.Popen.kill):
+            if self._process is not None and self._thread.is_alive():
+                end(self._process)
+                self._thread.join(_TERMINATE_S)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="edge-pose-server-") as scratch:
+            environment = {**os.environ, **without_analytics(Path(scratch))}
+            while not self._ended.is_set():
+                why = self._serve(environment)
+                if not self._ended.is_set():
+                    wait_s = self._backoff.next_s()
+                    told = "the server for viewers at %s:%d ended: %s; next try in %.1f s"
+                    self._faults.failed(told, self._host, self._port, why, wait_s)
+                    self._ended.wait(wait_s)
+
+    def _serve(self, environment: dict[str, str]) -> str:
+        """Why it has ended."""
+        try:
+            # From this thread, which lives as long as the process: the kernel ends it with whoever has started it.
+            self._process = process = subprocess.Popen(
+                ending_with_us(self._command),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                process_group=0,  # Ctrl-C is this process's to answer
+            )
+        except OSError as error:
+            return error.strerror or str(error)
+        if self._ended.is_set():  # since the last look
+            process.terminate()
+        assert process.stderr is not None, "it was asked for"
+        lines = deque((line.strip() for line in process.stderr), maxlen=1)
+        code = process.wait()
+        return f"exit code {code}" + (f", {lines[0]}" if lines and lines[0] else "")
+
+
+class Served:
+    """A server and what fills it, as one of a group's stages: the server is there before and after the other."""
+
+    def __init__(self, server: ViewerServer, forwarder: Forwarder) -> None:
+        self.name = forwarder.name
+        self._server = server
+        self._forwarder = forwarder
+
+    def start(self) -> None:
+        self._server.start()
+        self._forwarder.start()
+
+    def close(self, deadline: Deadline) -> None:
+        self._forwarder.close(deadline)
+
+    def join(self) -> bool:
+        forwarded = self._forwarder.join()
+        return self._server.stop() and forwarded
