@@ -26,6 +26,7 @@ from edge.rerun_log import rrd
 DEFAULT_PORT = 9876
 SECURE = "rerun+https"
 
+_NO_SERVER = "what answers there is no Rerun server"
 _SERVER_AWAY = (502, 503, 504)
 _UNSENT_BYTES = 65_536
 """What waits in front of the network: new data can't overtake it."""
@@ -78,6 +79,7 @@ class Channel:
         self._unsent = bytearray()
         self._status: dict[int, str] = {}
         self._has_ended = False
+        self._has_spoken = False
         self.rerun_version = ""
         """What the other end runs, once it has answered anything, if it tells: an edge-pose hub does."""
         self.moved_s = time.monotonic()
@@ -169,17 +171,20 @@ class Channel:
             while content := self._socket.recv(65_536):
                 self.heard_s = time.monotonic()
                 for event in self._h2.receive_data(content):
+                    self._has_spoken = True
                     acknowledged += self._met(event)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             self._write()
             return acknowledged
         except h2.exceptions.ProtocolError:
-            raise ChannelBrokenError("what answers there is no Rerun server") from None
+            raise ChannelBrokenError(_NO_SERVER) from None
         except OSError as error:
             raise self._broken(error) from None
         if (acknowledged or self.is_leaving) and not self._has_ended:
             self._has_ended = True  # that is found again, if anything is still missing
             return acknowledged
+        if not self._has_spoken:
+            raise ChannelBrokenError(_NO_SERVER)
         raise ChannelBrokenError("the other end hung up", server_ended=not self._is_behind_a_hub)
 
     @property
@@ -189,6 +194,8 @@ class Channel:
 
     def _broken(self, error: OSError) -> ChannelBrokenError:
         reset = isinstance(error, ConnectionError) and not self._is_behind_a_hub
+        if reset and not self._has_spoken:
+            return ChannelBrokenError(_NO_SERVER)
         return ChannelBrokenError(_why_broken(error), server_ended=reset, is_refusal=isinstance(error, ssl.SSLError))
 
     def _met(self, event: h2.events.Event) -> Sequence[int]:
@@ -202,7 +209,7 @@ class Channel:
             case h2.events.StreamEnded():
                 self.moved_s = self.heard_s
                 if self._status.pop(event.stream_id, "") != "0":
-                    raise ChannelBrokenError("what answers there is no Rerun server")
+                    raise ChannelBrokenError(_NO_SERVER)
                 return (event.stream_id,)
             case h2.events.StreamReset():
                 raise ChannelBrokenError(f"the other end broke off: HTTP/2 error {event.error_code}")

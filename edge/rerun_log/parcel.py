@@ -22,22 +22,3 @@ class Parcel:
     nbytes: int
     number: int | None = None
     keyframe: bool = True
-
-
-class GroupGuard:
-    """Holds back video that can't be decoded: after a lost parcel, everything up to the next keyframe."""
-
-    def __init__(self) -> None:
-        self._expected: dict[str, int] = {}
-
-    def admits(self, parcel: Parcel) -> bool:
-        if parcel.number is None:
-            return True
-        if not parcel.keyframe and self._expected.get(parcel.entity) != parcel.number:
-            return False
-        self._expected[parcel.entity] = parcel.number + 1
-        return True
-
-    def forget(self) -> None:
-        """The receiver is a new one and has seen nothing: begin with keyframes."""
-        self._expected.clear()

@@ -107,6 +107,8 @@ class Segments:
         self._lock = threading.Lock()
         self._segments: list[_Segment] = []
         self._entities: list[str] = []
+        self._expected: int | None = None
+        self._begun: set[str] = set()
         self._file: int | None = None
         self._described_by: object = None
         self._faults = FaultLog(log)
@@ -135,6 +137,9 @@ class Segments:
             if self._file is None and time.monotonic() < self._retry_s:
                 self._stats.dropped("recording", DropCause.DISK_BUDGET, entry.rows)
                 continue
+            if not self._can_be_decoded(entry):
+                self._stats.dropped("recording", DropCause.BROKEN_GROUP, entry.rows)
+                continue
             try:
                 self._append(entry)
             except (_NoRoomError, OSError) as error:
@@ -142,6 +147,7 @@ class Segments:
                 cause = DropCause.DISK_BUDGET if isinstance(error, _NoRoomError) else DropCause.SINK_FAILED
                 self._stats.dropped("recording", cause, entry.rows)
             else:
+                self._expected = entry.number + 1
                 self._stats.sent("recording rows", entry.rows)
         if self._file is not None and time.monotonic() >= self._sync_s:
             self._sync_s = time.monotonic() + _SYNC_EVERY_S
@@ -171,6 +177,17 @@ class Segments:
         except OSError:
             return None
         return Entry(number, framed, rows, entity, not group or bool(group % 2)) if len(framed) == length else None
+
+    def _can_be_decoded(self, entry: Entry) -> bool:
+        """Whether it needs nothing before it, or that is here: after a hole video begins with a keyframe."""
+        if entry.number != self._expected:
+            self._begun.clear()
+        if entry.entity and entry.keyframe:
+            self._begun.add(entry.entity)
+        decodable = not entry.entity or entry.entity in self._begun
+        if not decodable:
+            self._expected = entry.number + 1
+        return decodable
 
     def _append(self, entry: Entry) -> None:
         description = self._description()

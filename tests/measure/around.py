@@ -21,7 +21,7 @@ from typing import Any
 
 import cv2
 
-from edge.app import RERUN_BATCH
+from edge import tls
 from edge.cameras.stream import StreamSource
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import ModelStore
@@ -29,9 +29,12 @@ from edge.lanes import Lane
 from edge.mqtt import messages
 from edge.mqtt.wire import v1
 from edge.pacing import Deadline
-from edge.rerun_log.link import LinkSink
+from edge.reports import LinkState
+from edge.rerun_lanes import RERUN_BATCH
+from edge.rerun_log.channel import Address
+from edge.rerun_log.forwarder import Forwarder
+from edge.rerun_log.log import SceneLog
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.recording import RecordingSink
 from edge.rerun_log.scene import Scene, SceneSink, observation_parcel
 from edge.rerun_log.video import H264Encoder, VideoSink
 from edge.stats import Stats
@@ -41,6 +44,7 @@ from edge.vision.pose import Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
 from tests.conftest import CLIP, eventually
 from tests.mqtt.test_sink import Bench
+from tests.rerun_log.scenes import Recorder
 from tests.servers import Server, mosquitto, rerun_server
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -174,9 +178,13 @@ def about() -> Scene:
 
 def link(material: Material) -> None:
     with rerun_server() as server:
-        sink = LinkSink(server.url, scene=about(), stats=Stats([]))
-        sink.write([])
-        assert sink.online
+        scene_log = SceneLog(Stats([]))
+        scene_log.memory_bytes = 32_000_000
+        scene_log.describe(about())
+        address = Address.of(server.url, tls.Identity("rerun"))
+        forwarder = Forwarder("link", address, scene_log, key=server.url, gap_bytes_s=1e6)
+        forwarder.start()
+        assert eventually(lambda: forwarder.state is LinkState.LIVE)
         # At 60 frames/s: what is paid by the second, such as acknowledgements, counts as in a daemon.
         shipped = parcels(material)
         begun_s = time.monotonic()
@@ -184,26 +192,27 @@ def link(material: Material) -> None:
         def work() -> None:
             sent = 0
             for parcel in shipped:
-                sink.write([parcel])
+                scene_log.put(parcel)
                 sent += parcel.rows
                 time.sleep(max(0.0, begun_s + sent / 2 / 60 - time.monotonic()))
-            sink.close(5.0)
+            forwarder.close(Deadline(5.0))
+            assert forwarder.join()
 
         report("link: everything, at 60 frames/s", len(material.frames), work, server)
 
 
 def recording(material: Material) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        sink = RecordingSink(Path(scratch), keep_mb=512, scene=about(), stats=Stats([]))
+        recorder = Recorder(Path(scratch), about())
         shipped = parcels(material)
 
         def work() -> None:
             for parcel in shipped:
-                sink.write([parcel])
-            sink.close(5.0)
+                recorder.put(parcel)
+            recorder.close()
 
         report("recording: everything", len(material.frames), work)
-        print(f"{'recording: bytes a frame':44} {sink.path.stat().st_size / len(material.frames):9.0f}")
+        print(f"{'recording: bytes a frame':44} {recorder.segments.path.stat().st_size / len(material.frames):9.0f}")
 
 
 class Nothing:

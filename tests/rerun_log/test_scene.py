@@ -12,15 +12,13 @@ from rerun.chunk import RrdReader
 
 from edge.lanes import Shown
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.recording import RecordingSink
 from edge.rerun_log.scene import SceneSink, observation_parcel
 from edge.rerun_log.video import VideoSink
-from edge.stats import Stats
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import Observation, observe
 from tests.conftest import frame, pose
 from tests.rerun_log.reading import chunks, column, rows, static
-from tests.rerun_log.scenes import scene
+from tests.rerun_log.scenes import Recorder, scene
 
 pytestmark = pytest.mark.integration
 
@@ -37,10 +35,9 @@ def observation(seq: int, people: int, *, camera: str = "front", fps: float = 30
 
 def record(directory: Path, observations: list[Observation], **options: object) -> Path:
     about = scene(max_people=2, cameras=tuple({each.camera for each in observations}))
-    recording = RecordingSink(directory, keep_mb=100, scene=about, stats=Stats([]))
-    SceneSink(mask=True, outputs=[lambda parcel: recording.write([parcel])]).write(observations)
-    recording.close(5.0)
-    return recording.path
+    recorder = Recorder(directory, about)
+    SceneSink(mask=True, outputs=[recorder.put]).write(observations)
+    return recorder.close()
 
 
 def test_every_frame_has_a_row_in_every_entity_also_without_people(tmp_path: Path) -> None:

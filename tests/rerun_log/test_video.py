@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.rerun_log.parcel import GroupGuard, Parcel
+from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.video import H264Encoder, JpegEncoder, VideoSink
 from edge.vision.frame import Frame, Picture, PixelLayout, VideoCodec, VideoPacket
 from tests.rerun_log.reading import column
@@ -112,15 +112,6 @@ def test_parcels_begin_with_keyframes_or_go_on_from_the_one_before() -> None:
         keyframes = [bool(row[0]) for row in column(parcel.chunks[0], "is_keyframe")]
         assert keyframes[0] == parcel.keyframe
         assert not any(keyframes[1:])
-
-
-def test_after_a_lost_parcel_nothing_passes_until_the_next_keyframe() -> None:
-    parcels = shipped([[each] for each in frames(60)])
-    guard = GroupGuard()
-    passed = [parcel.number for parcel in parcels if parcel.number != 10 and guard.admits(parcel)]
-    assert passed == [*range(10), *range(30, 60)]
-    guard.forget()
-    assert not guard.admits(parcels[31])
 
 
 def test_a_camera_whose_encoder_lags_is_not_encoded_twice() -> None:
