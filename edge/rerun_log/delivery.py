@@ -57,6 +57,9 @@ class Ranges:
         return None if at == len(self._starts) else max(number, self._starts[at])
 
 
+_LEAST = -(1 << 62)
+
+
 class Delivery:
     """One receiver's share of a log whose entries are numbered without a gap.
 
@@ -107,7 +110,14 @@ class Delivery:
         return self._next_from(self._live, self.end)
 
     def next_of_gap(self) -> int | None:
-        return self._next_from(0, self._live)
+        """The next number of what it should have been sent before; what earlier runs owe comes last."""
+        found = self._next_from(0, self._live)
+        return self._next_from(_LEAST, 0) if found is None else found
+
+    def owes(self, numbers: Ranges) -> None:
+        """What earlier runs did not deliver. Their numbers are negative."""
+        for start, end in numbers:
+            self._wanted.add(start, end)
 
     @property
     def unsent_live(self) -> int:

@@ -40,6 +40,8 @@ _MOST_WAITING = 40
 """So many entries may wait for their turn, four seconds of one camera; more, and the newest go first."""
 
 _TURN_S = 0.2
+_NOTE_EVERY_S = 30.0
+"""So much may be sent again after a crash."""
 
 
 @dataclass(slots=True)
@@ -124,6 +126,7 @@ class Forwarder:
         self._faults = FaultLog(log)
         self._told_version = ""
         self._has_streamed = False
+        self._note_s = time.monotonic() + _NOTE_EVERY_S
         self._quiet_until_s = time.monotonic() + grace_s
         self._deadline: Deadline | None = None
         self._waker, self._wake_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -217,6 +220,9 @@ class Forwarder:
         while not stream.is_over(self._deadline):
             stream.turn(self._waker, self._deadline)
             self._drain_waker()
+            if time.monotonic() > self._note_s:
+                self._note_s = time.monotonic() + _NOTE_EVERY_S
+                self._log.note(receiver)
             still_s = stream.still_s()
             if still_s > _GIVE_UP_S:
                 raise ChannelBrokenError(f"it has taken nothing for {still_s:.0f} s")

@@ -10,7 +10,7 @@ import rerun as rr
 from rerun.chunk import Chunk
 
 from edge.rerun_log import rrd, streams
-from edge.rerun_log.delivery import Delivery
+from edge.rerun_log.delivery import Delivery, Ranges
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.scene import Scene
 from edge.stats import DropCause, Stats
@@ -35,6 +35,12 @@ class Store(Protocol):
 
     def holds(self, number: int) -> bool: ...
     def read(self, number: int) -> Entry | None: ...
+
+    def owed(self, receiver: str) -> Ranges:
+        """What this one lacks of what earlier runs left, by numbers below 0."""
+
+    def note(self, receiver: str, wanted: Ranges) -> None:
+        """Remember that for the next run."""
 
 
 class _Encoder:
@@ -64,7 +70,8 @@ class _Encoder:
 class Receiver:
     """What the log knows of one that takes all of it, at its own pace. Made by `SceneLog.attach`."""
 
-    def __init__(self, name: str, delivery: Delivery) -> None:
+    def __init__(self, key: str, name: str, delivery: Delivery) -> None:
+        self.key = key
         self.name = name
         self.delivery = delivery
         self.on_append: Callable[[], None] | None = None
@@ -131,9 +138,21 @@ class SceneLog:
         name: what its rows are counted under. on_append: called when there is something new, from any thread.
         """
         with self._lock:
-            receiver = self._receivers.setdefault(key, Receiver(name, Delivery(self._next)))
+            receiver = self._receivers.get(key)
+            if receiver is None:
+                receiver = self._receivers[key] = Receiver(key, name, Delivery(self._next))
+                if self._store is not None:
+                    receiver.delivery.owes(self._store.owed(key))
             receiver.on_append = on_append
-            return receiver
+        self.note(receiver)
+        return receiver
+
+    def note(self, receiver: Receiver) -> None:
+        """Have the store, if there is one, remember what it lacks, for the case that this process ends before it."""
+        with self._lock:
+            store, wanted = self._store, Ranges(receiver.delivery.wanted)
+        if store is not None:
+            store.note(receiver.key, wanted)
 
     def detach(self, receiver: Receiver, on_append: Callable[[], None]) -> None:
         """It takes no more for now; what comes is kept for it, until `retain` names it no more."""
@@ -205,6 +224,8 @@ class SceneLog:
             return receiver.delivery.next_live() is not None or receiver.delivery.next_of_gap() is not None
 
     def close(self) -> None:
+        for receiver in tuple(self._receivers.values()):
+            self.note(receiver)
         self.retain(())
         if self._encoder is not None:
             self._encoder.close()

@@ -11,13 +11,15 @@ import shutil
 import threading
 import time
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edge.errors import ConfigError, ConfigProblem
 from edge.logs import FaultLog
 from edge.rerun_log import rrd
+from edge.rerun_log.arrears import Arrears, Note
+from edge.rerun_log.delivery import Ranges
 from edge.rerun_log.log import Entry
 from edge.stats import DropCause, Stats
 
@@ -48,6 +50,7 @@ class _Segment:
         self.path = path
         self.first = first
         self.nbytes = 0
+        self.description_end = 0
         self._offsets = array("Q")  # 8 + 4 + 1 bytes an entry: 50 GB of video are 1.5 million of them
         self._rows = array("I")
         self._groups = array("B")  # 0: any order; else two for each entity, the higher one of a keyframe
@@ -68,7 +71,41 @@ class _Segment:
         return self._offsets[at], end - self._offsets[at], self._rows[at], self._groups[at]
 
     def entries(self) -> list[tuple[int, int]]:
+        """(number, rows) of each."""
         return list(enumerate(self._rows, self.first))
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @classmethod
+    def scanned(cls, path: Path) -> _Segment:
+        """A file of an earlier run, each of its messages an entry; `first` is to be set. Raises OSError."""
+        segment = cls(path, 0)
+        segment.nbytes = rrd.HEADER_BYTES
+        for end in ends_of_messages(path):
+            segment.note(Entry(0, b"", 1, "", keyframe=True), 0)
+            segment.nbytes = end
+        return segment
+
+    def numbers_in(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        """The entries that begin in one of the `ranges` of bytes."""
+        found: list[int] = []
+        for start, end in ranges:
+            found += range(bisect_left(self._offsets, start), bisect_left(self._offsets, end))
+        return [self.first + at for at in found]
+
+    def bytes_of(self, wanted: Ranges) -> tuple[tuple[int, int], ...]:
+        """Where those of `wanted` are that are in this file, with what the file begins with; none if there are none."""
+        found = [
+            (self._offset(max(start, self.first)), self._offset(min(end, self.end)))
+            for start, end in wanted
+            if start < self.end and end > self.first
+        ]
+        begin = [(rrd.HEADER_BYTES, self.description_end)] if found and self.description_end else []
+        return (*begin, *found)
+
+    def _offset(self, number: int) -> int:
+        return self.nbytes if number >= self.end else self._offsets[number - self.first]
 
 
 class Segments:
@@ -124,13 +161,19 @@ class Segments:
         except OSError as error:
             problem = f"can't be written: {error.strerror}"
             raise ConfigError([ConfigProblem("config", "rerun.record_dir", str(directory), problem)]) from None
-        part = max((int(found["part"]) for found in map(self._own, self._others) if found), default=0) + 1
+        self._arrears = Arrears(directory)
+        self._owed: dict[str, Ranges] = {}
+        self._adopt()
+        part = (
+            max((int(found["part"]) for found in map(self._own, [*self._others, *self._paths()]) if found), default=0)
+            + 1
+        )
         self._next_part = part
 
     @property
     def path(self) -> Path:
         """The first file of this recording from here on."""
-        return self._segments[0].path if self._segments else self._path(self._next_part)
+        return next((each.path for each in self._segments if each.first >= 0), self._path(self._next_part))
 
     def write(self, batch: Sequence[Entry]) -> None:
         for entry in batch:
@@ -177,6 +220,44 @@ class Segments:
         except OSError:
             return None
         return Entry(number, framed, rows, entity, not group or bool(group % 2)) if len(framed) == length else None
+
+    def owed(self, receiver: str) -> Ranges:
+        """What it lacks of what earlier runs recorded, as numbers: those are negative."""
+        return self._owed.get(receiver, Ranges())
+
+    def note(self, receiver: str, wanted: Ranges) -> None:
+        """Remember beyond the end of this process what it lacks. Any thread may call this."""
+        with self._lock:
+            lacking = {each.path.name: ranges for each in self._segments if (ranges := each.bytes_of(wanted))}
+            last = self._segments[-1] if self._segments and self._segments[-1].first >= 0 else None
+            if last is None:
+                note = Note(lacking, self._path(self._next_part).name, 0, 0)
+            else:
+                note = Note(lacking, last.path.name, last.description_end, last.nbytes)
+            self._arrears.put(receiver, note)
+
+    def _adopt(self) -> None:
+        """Take up the files of earlier runs that somebody lacks something of: they can be read by number then."""
+        lacking: dict[str, dict[Path, Sequence[tuple[int, int]]]] = {}
+        for receiver, note in self._arrears.notes.items():
+            sizes = {path: each.st_size for path, each in self._others.items()}
+            lacking[receiver] = {path: found for path, size in sizes.items() if (found := _lacking(note, path, size))}
+        wanted = {path for paths in lacking.values() for path in paths}
+        paths = sorted(wanted, key=lambda path: self._others[path].st_mtime_ns)
+        segments = [_Segment.scanned(path) for path in paths if not is_being_written(path)]
+        first = -sum(len(segment) for segment in segments)
+        for segment in segments:
+            segment.first = first
+            first = segment.end
+            self._others.pop(segment.path)
+        self._segments = segments
+        for receiver, ranges in lacking.items():
+            self._owed[receiver] = Ranges(
+                (number, number + 1) for each in segments for number in each.numbers_in(ranges.get(each.path, ()))
+            )
+
+    def _paths(self) -> list[Path]:
+        return [segment.path for segment in self._segments]
 
     def _can_be_decoded(self, entry: Entry) -> bool:
         """Whether it needs nothing before it, or that is here: after a hole video begins with a keyframe."""
@@ -226,7 +307,7 @@ class Segments:
         begin = b"".join(description)
         with self._lock:
             self._segments.append(segment)
-        segment.nbytes = _write_all(self._file, begin, 0)
+        segment.nbytes = segment.description_end = _write_all(self._file, begin, 0)
         self._described_by = description
         self._faults.worked("recording into %s again", self._directory)
         return segment
@@ -339,19 +420,36 @@ def is_being_written(path: Path) -> bool:
 
 
 def whole_bytes(path: Path) -> int:
-    """How much of a file are whole messages; 0 where not even its header is."""
+    """How much of a file are a header and whole messages; 0 where not even the header is."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        at = rrd.HEADER_BYTES
-        if size < at:
+        if len(file.read(rrd.HEADER_BYTES)) < rrd.HEADER_BYTES:
             return 0
+    return max(ends_of_messages(path), default=rrd.HEADER_BYTES)
+
+
+def ends_of_messages(path: Path) -> Iterator[int]:
+    """Where each whole message ends, up to what is cut off. Raises OSError."""
+    with path.open("rb") as file:
+        size, at = os.fstat(file.fileno()).st_size, rrd.HEADER_BYTES
         while at + rrd.FRAME_BYTES <= size:
             file.seek(at)
             _, length = rrd.frame(file.read(rrd.FRAME_BYTES))
-            if at + rrd.FRAME_BYTES + length > size:
-                break
             at += rrd.FRAME_BYTES + length
-        return at
+            if at > size:
+                return
+            yield at
+
+
+def _lacking(note: Note, path: Path, size: int) -> Sequence[tuple[int, int]]:
+    """What a receiver lacks of this file, by what was noted last. What tells what the file's rest is goes with it."""
+    found, noted = NAME.fullmatch(path.name), NAME.fullmatch(note.writing)
+    ranges = note.lacking.get(path.name, ())
+    if found and noted and found["recording"] == noted["recording"]:
+        if int(found["part"]) > int(noted["part"]):
+            return [(0, size)]
+        if path.name == note.writing and size > note.until:
+            return [(rrd.HEADER_BYTES, note.described), *ranges, (note.until, size)]
+    return ranges
 
 
 def _part(path: Path) -> int:

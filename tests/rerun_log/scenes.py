@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
-from edge.rerun_log.log import SceneLog
+import rerun as rr
+from rerun.chunk import Chunk
+
+from edge.rerun_log.log import Entry, SceneLog
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.scene import Scene
+from edge.rerun_log.scene import Scene, time_columns, video_entity
 from edge.rerun_log.segments import Segments
 from edge.stats import Stats
 from edge.vision.skeleton import MEDIAPIPE_POSE
 
 
-def scene(*, cameras: tuple[str, ...] = ("front",), max_people: int = 1, video: str = "h264") -> Scene:
+def scene(
+    *,
+    cameras: tuple[str, ...] = ("front",),
+    max_people: int = 1,
+    video: str = "h264",
+    session: str = "20260101T000000Z-0000abcd",
+) -> Scene:
     return Scene(
         device="bench",
-        session="20260101T000000Z-0000abcd",
+        session=session,
         cameras=cameras,
         skeleton=MEDIAPIPE_POSE,
         max_people=max_people,
@@ -40,13 +50,28 @@ class Recorder:
             gone=self.log.gone,
             stats=self.stats,
         )
-        self.log.keep_longer(self.segments, lambda entry: self.segments.write([entry]))
+        self._arrived: list[Entry] = []
+        self.log.keep_longer(self.segments, self._arrived.append)
 
     def put(self, parcel: Parcel) -> None:
         self.log.put(parcel)
+        self.segments.write(self._arrived)
+        self._arrived.clear()
 
     def close(self) -> Path:
         """Its first file."""
         self.segments.close(1.0)
         self.log.close()
         return self.segments.path
+
+
+def video_parcel(number: int, *, camera: str = "front", every: int = 4, nbytes: int = 6000) -> Parcel:
+    """Eight rows that weigh as much as video, of which each `every`th parcel begins with a keyframe."""
+    seqs = range(8 * number, 8 * number + 8)
+    chance = random.Random(number)
+    samples = rr.components.VideoSampleBatch([chance.randbytes(nbytes) for _ in seqs])
+    columns = [rr.ComponentColumn(rr.VideoStream.descriptor_sample(), samples)]
+    indexes = time_columns(seqs, [1_767_225_600_000_000_000 + seq * 33_333_333 for seq in seqs])
+    chunk = Chunk.from_columns(video_entity(camera), indexes, columns)
+    keyframe = number % every == 0
+    return Parcel(video_entity(camera), (chunk,), rows=8, nbytes=8 * nbytes, number=number, keyframe=keyframe)

@@ -1,0 +1,160 @@
+"""What one run did not ship, the next one does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.rerun_log import rrd
+from edge.rerun_log.arrears import FILE_NAME, Arrears, Note
+from edge.rerun_log.log import Entry, Receiver
+from edge.rerun_log.segments import Segments
+from tests.rerun_log.scenes import Recorder, scene, video_parcel
+
+pytestmark = pytest.mark.integration
+
+HUB = "rerun+http://hub.local:9876/proxy"
+
+
+def attached(recorder: Recorder) -> Receiver:
+    return recorder.log.attach(HUB, "hub", lambda: None)
+
+
+def shipped(recorder: Recorder, receiver: Receiver, *, most: int = 1000) -> list[Entry]:
+    """Take what the gap has, as a forwarder would, and acknowledge it."""
+    found: list[Entry] = []
+    while len(found) < most and (entry := recorder.log.next_of_gap(receiver)):
+        found.append(entry)
+        recorder.log.acknowledged(receiver, [(entry.number, entry.rows)])
+    return found
+
+
+def end_as_if_killed(recorder: Recorder) -> None:
+    """Nothing is noted any more."""
+    recorder.segments.close(1.0)
+
+
+def chunks(entries: list[Entry]) -> list[bytes]:
+    return [bytes(each.payload) for entry in entries for each in rrd.messages(entry.framed)]
+
+
+def messages_of(path: Path) -> list[bytes]:
+    return [bytes(each.payload) for each in rrd.messages(path.read_bytes()[rrd.HEADER_BYTES :])]
+
+
+@pytest.mark.parametrize("end", [end_as_if_killed, Recorder.close], ids=["killed", "ended"])
+def test_what_a_run_never_shipped_is_owed_by_the_next_with_what_tells_what_it_is(
+    tmp_path: Path, end: Callable[[Recorder], object]
+) -> None:
+    first = Recorder(tmp_path, scene(session="1"))
+    attached(first)
+    for number in range(5):
+        first.put(video_parcel(number))
+    path = first.segments.path
+    end(first)
+    second = Recorder(tmp_path, scene(session="2"))
+    receiver = attached(second)
+    assert chunks(shipped(second, receiver)) == messages_of(path)
+    second.close()
+    third = Recorder(tmp_path, scene(session="3"))
+    assert not shipped(third, attached(third))
+    third.close()
+
+
+def test_what_was_acknowledged_is_owed_no_more(tmp_path: Path) -> None:
+    first = Recorder(tmp_path, scene(session="1"))
+    receiver = attached(first)
+    for number in range(6):
+        first.put(video_parcel(number))
+    first.log.acknowledged(receiver, [(number, 8) for number in (0, 1, 4)])
+    first.put(video_parcel(6))
+    path = first.segments.path
+    first.close()
+    whole = messages_of(path)
+    described = len(whole) - 7  # a parcel of video is one message
+    second = Recorder(tmp_path, scene(session="2"))
+    receiver = attached(second)
+    assert chunks(shipped(second, receiver)) == [*whole[:described], *(whole[described + at] for at in (2, 3, 5, 6))]
+    second.close()
+
+
+def test_a_rest_is_owed_by_one_run_after_the_other(tmp_path: Path) -> None:
+    first = Recorder(tmp_path, scene(session="1"))
+    attached(first)
+    for number in range(4):
+        first.put(video_parcel(number))
+    whole = messages_of(first.segments.path)
+    first.close()
+    second = Recorder(tmp_path, scene(session="2"))
+    early = shipped(second, attached(second), most=len(whole) - 2)
+    second.close()
+    third = Recorder(tmp_path, scene(session="3"))
+    rest = shipped(third, attached(third))
+    third.close()
+    assert chunks(early) == whole[:-2]
+    assert chunks(rest) == whole[-2:]
+
+
+def test_what_is_new_goes_before_what_is_owed(tmp_path: Path) -> None:
+    first = Recorder(tmp_path, scene(session="1"))
+    attached(first)
+    first.put(video_parcel(0))
+    first.close()
+    second = Recorder(tmp_path, scene(session="2"))
+    receiver = attached(second)
+    second.put(video_parcel(0))
+    second.log.connected(receiver)
+    second.put(video_parcel(1))
+    entry = second.log.next_live(receiver)
+    assert entry is not None
+    assert entry.number >= 0
+    numbers = [each.number for each in shipped(second, receiver)]
+    assert numbers
+    assert max(numbers) < 0 or numbers[0] >= 0  # of the gap, this run's first
+    second.close()
+
+
+def test_files_that_are_deleted_for_room_are_owed_no_more_and_counted(tmp_path: Path) -> None:
+    first = Recorder(tmp_path, scene(session="1"))
+    attached(first)
+    for number in range(20):
+        first.put(video_parcel(number))
+    first.close()
+    second = Recorder(tmp_path, scene(session="2"), keep_mb=1)
+    receiver = attached(second)
+    for number in range(30):
+        second.put(video_parcel(number))
+    second.log.acknowledged(receiver, [(number, 8) for number in range(30)])
+    assert not shipped(second, receiver)
+    assert sum(count for (sink, _), count in second.stats.drops().items() if sink == "hub") > 0
+    second.close()
+
+
+def test_a_note_that_is_damaged_counts_as_none_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for content in ("", "{", "[]", '{"a": 1}', '{"a": {"lacking": [], "writing": "x", "described": 0, "until": "y"}}'):
+        (tmp_path / FILE_NAME).write_text(content)
+        assert Arrears(tmp_path).notes == {}
+        assert FILE_NAME in caplog.text
+        caplog.clear()
+
+
+def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
+    note = Note({"a.0001.rrd": ((12, 40), (60, 80))}, "a.0002.rrd", 40, 100)
+    Arrears(tmp_path).put(HUB, note)
+    assert Arrears(tmp_path).notes == {HUB: note}
+    assert json.loads((tmp_path / FILE_NAME).read_text())[HUB]["until"] == 100
+
+
+def test_another_writers_file_is_left_alone(tmp_path: Path) -> None:
+    first = Recorder(tmp_path, scene(session="1"))
+    attached(first)
+    first.put(video_parcel(0))
+    second = Recorder(tmp_path, scene(session="2"))  # beside the first, which is still writing
+    assert not shipped(second, attached(second))
+    assert isinstance(second.segments, Segments)
+    first.put(video_parcel(1))
+    first.close()
+    second.close()
