@@ -384,7 +384,7 @@ def _group_parts(config: Config, model: Model) -> dict[str, object]:
         parts["mqtt"] = (config.device, connection, _contents(config.mqtt))
     if rerun_lanes.is_wanted(config.rerun):
         pose = (config.pose.max_people, config.pose.segmentation, model)
-        certificates = tls.contents(rerun_lanes.identity(config.rerun))
+        certificates = tls.contents(rerun_lanes.identity(config))
         parts["rerun"] = (config.device, config.rerun, certificates, list(config.camera), *pose)
     return parts
 

@@ -327,13 +327,15 @@ class RerunConfig(_Section):
     ca_file: OptionalPath = Field(
         None,
         title="CA file",
-        description="certificates (PEM) that the hub's is checked against; default: the system's",
+        description="certificates (PEM) that the hub's is checked against; default: mqtt.ca_file, else the system's",
     )
     cert_file: OptionalPath = Field(
-        None, title="Client certificate", description="what this device shows the hub (PEM, with its chain)"
+        None,
+        title="Client certificate",
+        description="what this device shows the hub (PEM, with its chain); default: mqtt's",
     )
     key_file: OptionalPath = Field(
-        None, title="Client key", description="the certificate's private key (PEM, without a passphrase)"
+        None, title="Client key", description="the key to rerun.cert_file (PEM, without a passphrase)"
     )
     backlog_mb: Annotated[int, Field(ge=1, le=4096)] = Field(
         32,

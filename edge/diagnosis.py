@@ -213,7 +213,7 @@ def _hub(config: Config) -> Finding:
 
     address = without_credentials(config.rerun.url)
     try:
-        why = why_out_of_reach(config.rerun.url, rerun_lanes.identity(config.rerun), HUB_TIMEOUT_S)
+        why = why_out_of_reach(config.rerun.url, rerun_lanes.identity(config), HUB_TIMEOUT_S)
     except ConfigError:  # the configuration's findings have told it
         return Finding("hub", Verdict.OFF, "not tried: see config")
     if why:

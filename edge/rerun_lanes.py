@@ -74,7 +74,7 @@ class RerunLanes:
 
         scene_log = self._log = self._log or SceneLog(self._stats)
         scene = self._scene(config, info)
-        forwarders, outputs = self._forwarders(rerun, scene_log)
+        forwarders, outputs = self._forwarders(config, scene_log)
         segments, keeping = self._store(rerun, scene, scene_log)
         follow: Callable[[Entry], None] | None = None
         if segments is not None and recording_into(rerun):
@@ -132,16 +132,17 @@ class RerunLanes:
             },
         )
 
-    def _forwarders(self, rerun: RerunConfig, scene_log: SceneLog) -> tuple[dict[str, Forwarder], list[Stage]]:
+    def _forwarders(self, config: Config, scene_log: SceneLog) -> tuple[dict[str, Forwarder], list[Stage]]:
         """By what they lead to, and all that works for them, in the order in which it starts."""
         from edge.rerun_log.channel import Address
         from edge.rerun_log.forwarder import Forwarder
 
+        rerun = config.rerun
         found: dict[str, Forwarder] = {}
         outputs: list[Stage] = []
         gap_bytes_s = rerun.backfill_kb_s * 1000
         if rerun.url:
-            address = Address.of(rerun.url, identity(rerun))
+            address = Address.of(rerun.url, identity(config))
             found[rerun.url] = Forwarder("rerun link", address, scene_log, key=rerun.url, gap_bytes_s=gap_bytes_s)
             outputs.append(found[rerun.url])
         if rerun.serve:
@@ -187,8 +188,11 @@ def recording_into(rerun: RerunConfig) -> Path | None:
     return rerun.record_dir if rerun.record else None
 
 
-def identity(rerun: RerunConfig) -> tls.Identity:
-    return tls.Identity("rerun", rerun.ca_file, rerun.cert_file, rerun.key_file)
+def identity(config: Config) -> tls.Identity:
+    """What is shown to a hub: by default what is shown to brokers, since a device has one certificate."""
+    mqtt, rerun = config.mqtt, config.rerun
+    own = mqtt if rerun.cert_file is None else rerun
+    return tls.Identity("rerun", rerun.ca_file or mqtt.ca_file, own.cert_file, own.key_file)
 
 
 def video_lane(sink: Sink[Frame], stats: Stats) -> Lane[Frame]:

@@ -75,6 +75,7 @@ class Delivery:
         self._live = begin
         self._wanted = Ranges()
         self._on_its_way = Ranges()
+        self._again = Ranges()
         self._complete_from = begin
         self._begun: set[str] = set()
 
@@ -103,7 +104,12 @@ class Delivery:
 
     def forgotten(self, since: int) -> None:
         """The receiver has lost what it had. As far as that came after `since` it is wanted again."""
-        self._wanted.add(max(since, self._begin), self.end)
+        had = Ranges([(max(since, self._begin), self.end)])
+        for start, end in self._wanted:
+            had.remove(start, end)
+        for start, end in had:
+            self._wanted.add(start, end)
+            self._again.add(start, end)
 
     def next_live(self) -> int | None:
         """The next number of what is new; to be called `sent`, or `lost`."""
@@ -129,19 +135,25 @@ class Delivery:
         if number >= self._live:
             self._live = number + 1
 
-    def acknowledged(self, number: int) -> None:
-        self._wanted.remove(number, number + 1)
-        self._on_its_way.remove(number, number + 1)
+    def acknowledged(self, number: int) -> bool:
+        """It has this one. Whether for the first time."""
+        first = self.is_undelivered(number)
+        for numbers in (self._wanted, self._on_its_way, self._again):
+            numbers.remove(number, number + 1)
+        return first
+
+    def is_undelivered(self, number: int) -> bool:
+        """Whether it is wanted, and was never there."""
+        return number in self._wanted and number not in self._again
 
     def lost(self, number: int) -> bool:
-        """The log has it no longer. Whether it was wanted."""
-        was_wanted = number in self._wanted and number not in self._on_its_way
-        if was_wanted:
-            self.acknowledged(number)
-            if number >= self._complete_from:
-                self._complete_from = number + 1
-                self._begun.clear()
-        return was_wanted
+        """The log has it no longer. Whether it was still to be delivered, and now never is."""
+        if number not in self._wanted or number in self._on_its_way:
+            return False
+        if number >= self._complete_from:
+            self._complete_from = number + 1
+            self._begun.clear()
+        return self.acknowledged(number)
 
     def can_be_decoded(self, number: int, entity: str, *, keyframe: bool) -> bool:
         """Whether a part of the gap, of the video `entity`, continues what the receiver has: after a loss that begins

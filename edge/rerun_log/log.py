@@ -165,7 +165,8 @@ class SceneLog:
         with self._lock:
             for key in [key for key in self._receivers if key not in keys]:
                 receiver = self._receivers.pop(key)
-                rows = sum(entry.rows for number, entry in self._kept.items() if number in receiver.delivery.wanted)
+                delivery = receiver.delivery
+                rows = sum(entry.rows for number, entry in self._kept.items() if delivery.is_undelivered(number))
                 self._stats.dropped(receiver.name, DropCause.STOPPED, rows)
 
     def connected(self, receiver: Receiver) -> None:
@@ -191,16 +192,15 @@ class SceneLog:
             with self._lock:
                 if receiver.delivery.can_be_decoded(entry.number, entry.entity, keyframe=entry.keyframe):
                     return entry
-                receiver.delivery.acknowledged(entry.number)
-            self._stats.dropped(receiver.name, DropCause.BROKEN_GROUP, entry.rows)
+                lost = receiver.delivery.acknowledged(entry.number)
+            self._stats.dropped(receiver.name, DropCause.BROKEN_GROUP, entry.rows if lost else 0)
         return None
 
     def acknowledged(self, receiver: Receiver, entries: Sequence[tuple[int, int]]) -> None:
         """(number, rows) of what it has for certain."""
         with self._lock:
-            for number, _ in entries:
-                receiver.delivery.acknowledged(number)
-        self._stats.sent(f"{receiver.name} rows", sum(rows for _, rows in entries))
+            rows = sum(rows for number, rows in entries if receiver.delivery.acknowledged(number))
+        self._stats.sent(f"{receiver.name} rows", rows)
 
     def forgotten(self, receiver: Receiver) -> None:
         """Its peer was there and has ended: another one will have nothing. What is in memory is wanted again."""
@@ -273,8 +273,8 @@ class SceneLog:
             if entry is not None:
                 return entry
             with self._lock:  # it went just now, and has not been counted: it was on its way
-                receiver.delivery.acknowledged(number)
-            self._stats.dropped(receiver.name, receiver.cause)
+                lost = receiver.delivery.acknowledged(number)
+            self._stats.dropped(receiver.name, receiver.cause, int(lost))
 
     def _live_from(self) -> int:
         """From where on what is kept shows every video: its newest keyframes, and no more than a few seconds."""

@@ -58,7 +58,7 @@ class ViewerServer:
 
     def _run(self) -> None:
         with tempfile.TemporaryDirectory(prefix="edge-pose-server-") as scratch:
-            environment = {**os.environ, **without_analytics(Path(scratch))}
+            environment = {**os.environ, **without_analytics(Path(scratch)), "NO_COLOR": "1"}
             while not self._ended.is_set():
                 why = self._serve(environment)
                 if not self._ended.is_set():
@@ -85,9 +85,10 @@ class ViewerServer:
             return error.strerror or str(error)
         if self._ended.is_set():  # since the last look
             process.terminate()
-        assert process.stderr is not None, "it was asked for"
-        lines = deque((line.strip() for line in process.stderr), maxlen=1)
-        code = process.wait()
+        with process:
+            assert process.stderr is not None, "it was asked for"
+            lines = deque((line.strip() for line in process.stderr), maxlen=1)
+            code = process.wait()
         return f"exit code {code}" + (f", {lines[0]}" if lines and lines[0] else "")
 
 
