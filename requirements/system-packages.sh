@@ -4,7 +4,7 @@
 set -eu
 
 mediapipe="libegl1 libgles2" # its library is linked against both, also where it computes on the CPU
-dev="$mediapipe faketime mosquitto mosquitto-clients shellcheck iproute2 openssl python3-systemd"
+dev="$mediapipe faketime mosquitto mosquitto-clients nginx shellcheck iproute2 openssl python3-systemd"
 brokers="$dev ejabberd rabbitmq-server"
 command -v npm >/dev/null || brokers="$brokers nodejs npm" # who has it from elsewhere can't have Debian's as well
 case ${1:-} in
@@ -48,11 +48,18 @@ export DEBIAN_FRONTEND=noninteractive
 undo=""
 trap '[ -z "$undo" ] || $as_root rm -rf $undo' EXIT
 $as_root apt-get update -qq
-case $missing in
-*" ejabberd"* | *" rabbitmq-server"*)
-    # The tests start brokers of their own. As services, which Debian makes of what it installs, these would listen to
+services=""
+for package in $missing; do
+    case $package in
+    ejabberd) services="$services ejabberd.service epmd.service epmd.socket" ;;
+    nginx) services="$services nginx.service" ;;
+    rabbitmq-server) services="$services rabbitmq-server.service epmd.service epmd.socket" ;;
+    esac
+done
+if [ -n "$services" ]; then
+    # The tests start servers of their own. As services, which Debian makes of what it installs, these would listen to
     # the network: they start neither now nor with the machine. What is here already stays as it is.
-    for unit in ejabberd.service rabbitmq-server.service epmd.service epmd.socket; do
+    for unit in $services; do
         if ! [ -e "/lib/systemd/system/$unit" ] && ! [ -e "/etc/systemd/system/$unit" ]; then
             $as_root mkdir -p /etc/systemd/system
             $as_root ln -s /dev/null "/etc/systemd/system/$unit"
@@ -63,8 +70,7 @@ case $missing in
         printf '#!/bin/sh\nexit 101\n' | $as_root tee /usr/sbin/policy-rc.d >/dev/null
         $as_root chmod 755 /usr/sbin/policy-rc.d
     fi
-    ;;
-esac
+fi
 case $missing in
 *" qemu-user-static"*)
     # The emulator of Debian 12 can't run MediaPipe; the one of Debian 13 is in its backports. The source stays out of
