@@ -112,7 +112,7 @@ class SecuredHub:
         changes = {
             _CONFIGURED_IN: str(self.folder),
             _RUNS_IN: str(self.folder),
-            "syslog:server=unix:/dev/log,nohostname,tag=edge_pose_hub": str(self.folder / "refused"),
+            "syslog:server=unix:/dev/log,nohostname,tag=hub": str(self.folder / "refused"),
             "worker_processes auto": "worker_processes 1",
             "[::]:9876": f"[::]:{self.port}",
             "127.0.0.1:9875": f"127.0.0.1:{self.grpc_port}",

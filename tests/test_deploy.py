@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge.device.systemd import ALIVE_FILE
 from edge.errors import ExitCode
 from edge.estimators.models.store import PRELOADED_DIR, STATE_DIR
 from edge.pipeline import STALLED_AFTER_S
+from edge.rerun_log.link import DEFAULT_PORT
 
 ROOT = Path(__file__).parents[1]
 UNIT = (ROOT / "deploy/systemd/edge-pose.service").read_text()
@@ -22,8 +24,10 @@ QUADLET = (ROOT / "deploy/container/edge-pose.container").read_text()
 COMPOSE = yaml.safe_load((ROOT / "deploy/container/compose.yaml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile.arm64").read_text()
 EXAMPLE = yaml.safe_load((ROOT / "ansible/inventory.example.yml").read_text())["devices"]
-ROLES = {"broker": "broker.md", "edge_pose": "deployment.md", "flash": "flashing.md"}
+ROLES = {"broker": "broker.md", "edge_pose": "deployment.md", "flash": "flashing.md", "hub": "hub.md"}
 BROKER = (ROOT / "deploy/broker/edge-pose.conf").read_text()
+HUB = ROOT / "deploy/hub"
+NGINX = (HUB / "nginx.conf").read_text()
 
 
 def values(unit: str, key: str) -> list[str]:
@@ -98,7 +102,7 @@ def test_every_playbook_and_variable_on_the_pages_exists() -> None:
         text = page.read_text()
         for playbook in re.findall(r"ansible-playbook ([\w.]+)", text):
             assert (ROOT / "ansible" / playbook).is_file(), f"{page.name}: {playbook}"
-        assert {*re.findall(r"\b(?:broker|edge_pose|flash)_[a-z0-9_]+", text)} <= known | {"flash_wifi_"}, page.name
+        assert {*re.findall(r"\b(?:broker|edge_pose|flash|hub)_[a-z0-9_]+", text)} <= known | {"flash_wifi_"}, page.name
 
 
 def test_the_example_inventory_uses_what_the_role_knows_and_its_configuration_is_valid(tmp_path: Path) -> None:
@@ -135,9 +139,56 @@ def test_the_broker_s_files_are_where_its_configuration_looks_for_them() -> None
     assert values(BROKER, "Restart") == ["always"]
 
 
-def test_the_example_inventory_s_broker_uses_what_its_role_knows() -> None:
-    brokers = yaml.safe_load((ROOT / "ansible/inventory.example.yml").read_text())["brokers"]
-    given = {name for variables in (*brokers["hosts"].values(), brokers["vars"]) for name in variables}
-    assert {name for name in given if name.startswith("broker_")} <= options("broker").keys()
-    required = {name for name, option in options("broker").items() if option.get("required")}
+@pytest.mark.parametrize("role", ["broker", "hub"])
+def test_the_example_inventory_s_servers_use_what_their_roles_know(role: str) -> None:
+    servers = yaml.safe_load((ROOT / "ansible/inventory.example.yml").read_text())[f"{role}s"]
+    given = {name for variables in (*servers["hosts"].values(), servers["vars"]) for name in variables}
+    assert {name for name in given if name.startswith(f"{role}_")} <= options(role).keys()
+    required = {name for name, option in options(role).items() if option.get("required")}
     assert required <= given
+
+
+def test_the_hub_s_files_are_where_its_configuration_looks_for_them() -> None:
+    gate, server = (HUB / "edge-pose-hub-gate.service").read_text(), (HUB / "edge-pose-hub.service").read_text()
+    role = yaml.safe_load((ROOT / "ansible/roles/hub/vars/main.yml").read_text())
+    places = {path.rpartition("/")[0] for path in re.findall(r"^ +ssl_\w+ (/\S+);$", NGINX, re.MULTILINE)}
+    assert places == {role["hub_etc"]}
+    assert f"-c {role['hub_etc']}/nginx.conf" in gate
+    assert {path.split("/")[2] for path in re.findall(r"/run/\S+", NGINX)} == {*values(gate, "RuntimeDirectory")}
+    assert values((HUB / "edge-pose-hub-revoked.path").read_text(), "PathChanged") == re.findall(
+        r"^ +ssl_crl (\S+);$", NGINX, re.MULTILINE
+    )
+    assert values(gate, "User") == values(gate, "Group") == [role["hub_user"]]
+    (program,) = re.findall(r"^ExecStart=(\S+)", server, re.MULTILINE)
+    assert program == f"{role['hub_home']}/rerun"
+    assert f"XDG_CONFIG_HOME={role['hub_home']}/config " in server
+    analytics = json.loads((HUB / "analytics.json").read_text())
+    assert analytics["analytics_enabled"] is False
+    assert analytics["config_file_path"] == f"{role['hub_home']}/config/rerun/analytics.json"
+    assert {*role["hub_units"]} == {path.name for path in HUB.glob("edge-pose-hub*")}
+
+
+def test_the_hub_s_ports_are_the_same_everywhere() -> None:
+    server = (HUB / "edge-pose-hub.service").read_text()
+    (port,) = values((HUB / "edge-pose-hub-gate.socket").read_text(), "ListenStream")
+    assert re.findall(r"listen \S+:(\d+) ", NGINX) == [port] == [str(DEFAULT_PORT)]
+    assert {*re.findall(r"server 127\.0\.0\.1:(\d+);", NGINX)} == {*re.findall(r"port (\d+)", server)}
+
+
+def test_the_hub_says_which_rerun_it_has() -> None:
+    (locked,) = re.findall(r"^rerun-sdk==(\S+)", (ROOT / "requirements/device.txt").read_text(), re.MULTILINE)
+    assert re.findall(r"add_header edge-pose-rerun (\S+) always;", NGINX) == [locked]
+
+
+def test_the_hub_s_memory_is_what_the_role_replaces() -> None:
+    server = (HUB / "edge-pose-hub.service").read_text()
+    default = options("hub")["hub_memory_mb"]["default"]
+    assert server.count(f"{default}MiB") == 1
+    assert values(server, "MemoryMax") == [f"{2 * int(str(default))}M"]
+
+
+@pytest.mark.parametrize("unit", ["edge-pose-hub.service", "edge-pose-hub-gate.service"])
+def test_the_hub_s_services_have_a_network_of_their_own(unit: str) -> None:
+    text = (HUB / unit).read_text()
+    assert values(text, "PrivateNetwork") == values(text, "NoNewPrivileges") == ["yes"]
+    assert values(text, "Restart") == ["always"]

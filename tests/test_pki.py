@@ -249,7 +249,9 @@ def test_who_was_revoked_is_not_let_in_and_others_are(site: Site) -> None:
     broker, lost, kept = site.broker(), site.device("lost"), site.device("kept")
     assert handshake(site, broker, lost) == "lost"
     done = site.run("revoke", "devices", "lost")
-    assert re.fullmatch(rf"revoked devices lost \w+: bring {site.pki}/devices/crl.pem to the brokers\n", done.stderr)
+    assert re.fullmatch(
+        rf"revoked devices lost \w+: bring {site.pki}/devices/crl.pem to brokers and hubs\n", done.stderr
+    )
     for _ in range(2):
         with pytest.raises(ssl.SSLError, match="certificate revoked"):
             handshake(site, broker, lost)

@@ -406,7 +406,8 @@ def _revoke(issuer: Authority, certificates: list[x509.Certificate]) -> int:
         for each in new:
             serial = f"{each.serial_number:x}"
             print(
-                f"revoked {issuer.name} {issuer.name_of(each)} {serial}: bring {file} to the brokers", file=sys.stderr
+                f"revoked {issuer.name} {issuer.name_of(each)} {serial}: bring {file} to brokers and hubs",
+                file=sys.stderr,
             )
     return len(new)
 
