@@ -33,7 +33,7 @@ SHIPPED = ROOT / "deploy/hub"
 SERVICE = "/rerun.sdk_comms.v1alpha1.MessageProxyService"
 _CONFIGURED_IN = "/etc/edge-pose-hub"
 _RUNS_IN = "/run/edge-pose-hub"
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)

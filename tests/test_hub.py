@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ import pytest
 import rerun as rr
 
 from tests.conftest import eventually
-from tests.secured_broker import Authorities
+from tests.secured_broker import ROOT, Authorities
 from tests.secured_hub import SERVICE, Answer, Call, SecuredHub, framed, secured_hub, written
 
 pytestmark = pytest.mark.integration
@@ -216,3 +218,22 @@ def test_a_hub_whose_server_is_away_says_so() -> None:
         rerun.wait()
         answer = write(site, "hall", recording("hall-1"))
         assert (answer.status, answer.rerun) == (502, rr.__version__)
+
+
+# --- what docs/hub.md tells people to type
+
+
+def test_files_made_by_hand_are_those_that_the_hub_has(site: Site, tmp_path: Path) -> None:
+    hub, authorities = site
+    (tmp_path / "edge-pose-pki").symlink_to(authorities.pki)
+    for extension in ("pem", "key"):
+        (tmp_path / f"anna.{extension}").symlink_to(authorities.keys / f"olga.{extension}")
+    page = (ROOT / "docs/hub.md").read_text()
+    (export,) = re.findall(r"^openssl pkcs12 -export .*$", page, re.MULTILINE)
+    typed = "\n".join([*re.findall(r"^cat ~/.*$", page, re.MULTILINE), f"{export} -passout pass:secret"])
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(["sh", "-ec", typed], check=True, cwd=tmp_path, env=environment, capture_output=True)
+    for name in ("ca.pem", "crl.pem"):
+        assert (tmp_path / name).read_text() == (hub.folder / name).read_text()
+    shown = ["openssl", "pkcs12", "-in", tmp_path / "anna.p12", "-passin", "pass:secret", "-nokeys"]
+    assert "olga" in subprocess.run(shown, check=True, capture_output=True, text=True).stdout
