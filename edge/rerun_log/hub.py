@@ -1,0 +1,118 @@
+"""A hub as whoever wants to read from it finds it: its address, and how it answers a certificate."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from edge import tls
+
+DEFAULT_PORT = 9876
+READ_MESSAGES = "/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
+VERSION_HEADER = "edge-pose-rerun"
+"""In each answer of a hub: the version of the Rerun behind it."""
+
+# nginx's 495 and 496, of a certificate that is not in order or missing, which it sends as 400.
+_NO_CERTIFICATE = (400, 495, 496)
+_NOTHING_BEHIND = (502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """secure: whether TLS is spoken there."""
+
+    host: str
+    port: int
+    secure: bool = True
+
+    @classmethod
+    def of(cls, given: str) -> Address:
+        """NAME, NAME:PORT or an address such as rerun+https://NAME:PORT/proxy. Raises ValueError."""
+        url = given if "://" in given else f"rerun+https://{given}/proxy"
+        expected = "NAME, NAME:PORT or rerun+https://NAME:PORT/proxy"
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"expected {expected} ({error})") from None
+        if parts.scheme not in {"rerun+https", "rerun+http"} or not host or parts.path != "/proxy":
+            raise ValueError(f"expected {expected}")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError(f"expected {expected}, without a password or anything behind it")
+        return cls(host, port or DEFAULT_PORT, parts.scheme == "rerun+https")
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"rerun+http{'s' if self.secure else ''}://{self}/proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """status: HTTP's. rerun: the version of Rerun there, "" where it is not told."""
+
+    status: int
+    rerun: str
+
+    @property
+    def refusal(self) -> str:
+        """Why this client will not read there however often it asks; "" when it may, or when it may later."""
+        if 200 <= self.status < 400 or self.status in _NOTHING_BEHIND:
+            return ""
+        if self.status == 403:
+            return "it does not let this certificate read (403): that takes an operator's or a reader's"
+        if self.status in _NO_CERTIFICATE:
+            return f"it wants a certificate that is in order ({self.status}): this one expired, was revoked, is of \
+another authority, or there is none; see rerun.cert_file and rerun.key_file"
+        return f"what answers there ({self.status}) is no hub of edge-pose; see rerun.url"
+
+    @property
+    def trouble(self) -> str:
+        """Why there is nothing to read at the moment; "" when there is."""
+        return f"Rerun's server behind it is down ({self.status})" if self.status in _NOTHING_BEHIND else ""
+
+
+def knock(address: Address, context: ssl.SSLContext, timeout_s: float) -> Answer:
+    """What the hub says to this certificate. Raises OSError when it can't be reached, which `why_away` explains.
+
+    A request of its own, for what a viewer's connection carries is between the viewer and Rerun.
+    """
+    connection = http.client.HTTPSConnection(address.host, address.port, timeout=timeout_s, context=context)
+    try:
+        connection.request("HEAD", "/")
+        response = connection.getresponse()
+    except http.client.HTTPException:
+        return Answer(0, "")
+    finally:
+        connection.close()
+    return Answer(response.status, response.getheader(VERSION_HEADER, ""))
+
+
+def why_away(error: Exception) -> str:
+    """In one line, with the key to look at where there is one."""
+    match error:
+        case ssl.SSLError():
+            return tls.why_no_tls(error, "rerun")
+        case TimeoutError():
+            return "it does not answer"
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number)  # asyncio puts other words there
+        case OSError(strerror=str(reason)) if reason:
+            return reason
+        case _:
+            return str(error) or type(error).__name__
+
+
+def mismatch(hub: str, viewer: str) -> str:
+    """What to say of two versions of Rerun that don't understand each other; "" when they do, or one is not known."""
+    theirs, ours = (re.match(r"\d+\.\d+", version) for version in (hub, viewer))
+    if theirs is None or ours is None or theirs[0] == ours[0]:
+        return ""
+    return f"the hub has Rerun {hub} and this viewer is {viewer}: they may not understand each other; \
+have the same edge-pose on both"
