@@ -27,6 +27,8 @@ COMMANDS = {
     "models": "List, fetch and verify the pose models.",
     "watch": "A live table of all devices and cameras at a broker.",
     "send": "Send a device one command and print its answer.",
+    "view": "Rerun's viewer on what a hub has and gets.",
+    "recordings": "List, fetch and delete recordings, here or on a device.",
     "schema": "Print schemas, for editors, clients and documentation.",
 }
 """Each is a module here, with a function of that name or, where it has subcommands, an `app`."""

@@ -1,0 +1,173 @@
+"""`edge-pose view`: Rerun's viewer on what a hub has and gets, also through TLS with a client certificate."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge import logs
+from edge.children import ending_with_us
+from edge.cli.hub_access import HubAccess, hub_access
+from edge.cli.local_viewer import rerun_program, without_analytics
+from edge.cli.options import ConfigFile, Sets, fail, leave, reported_errors, requests_from_signals
+from edge.control import Inbox
+from edge.errors import ExitCode
+from edge.logs import FaultLog, printable
+from edge.pacing import Backoff
+from edge.rerun_log.hub import Address, Answer, knock, mismatch, why_away
+from edge.tls import client_context
+
+log = logging.getLogger("edge.view")
+
+_KNOCK_S = 5.0
+_TURN_S = 0.2
+_STOP_S = 3.0
+
+
+def view(
+    hub: Annotated[
+        str | None,
+        typer.Argument(metavar="HUB", help="A name, NAME:PORT or rerun+https://NAME:PORT/proxy; default: rerun.url."),
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="In the place of rerun.ca_file: who signs hubs, PEM.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="In the place of rerun.cert_file: your certificate, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="In the place of rerun.key_file: the key to it, PEM.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Without a screen: write what comes into this .rrd.")
+    ] = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Open Rerun's viewer on what a hub has and gets, until it is closed or Ctrl-C.
+
+    edge-pose view hub.local --ca mqtt.ca --cert anna.pem --key anna.key, or with the [rerun] table of a configuration.
+    A hub that is away is waited for, and when it comes back the viewer goes on. In a browser instead: docs/hub.md.
+
+    Exit codes: 0 the viewer was closed, or Ctrl-C; 1 the viewer failed; 69 the hub refuses, or there is no viewer or no
+    screen here; 78 the configuration is wrong.
+    """
+    with reported_errors():
+        access = hub_access(config, sets, hub, {"ca_file": ca, "cert_file": cert, "key_file": key})
+        program = _viewer(needs_screen=save is None)
+        logs.setup("info")
+        inbox = Inbox()
+        requests_from_signals(inbox, reload=False)
+        version = _version(program)
+        if not _wait_for(access, inbox, version):
+            leave(ExitCode.OK)
+        with tempfile.TemporaryDirectory(prefix="edge-pose-view-") as scratch, _way(access, version) as url:
+            why = _show(program, url, save, Path(scratch), inbox)
+        if why:
+            fail(ExitCode.FAILED, why)
+    leave(ExitCode.OK)
+
+
+def _viewer(*, needs_screen: bool) -> Path:
+    """Rerun's program, once it is known that it can do its work here."""
+    remedy = "install requirements/viewer.txt as requirements/README.md says, or use a browser: docs/hub.md"
+    if importlib.util.find_spec("rerun_cli") is None or importlib.util.find_spec("h2") is None:
+        fail(ExitCode.UNAVAILABLE, f"Rerun's viewer is not installed: {remedy}")
+    if not (program := rerun_program()).exists():  # devices are relieved of it
+        fail(ExitCode.UNAVAILABLE, f"Rerun's viewer was taken out of {program.parent}: view from another machine")
+    if (
+        needs_screen
+        and sys.platform == "linux"
+        and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    ):
+        where = "run this on a machine with one, use --save FILE, or a browser: docs/hub.md"
+        fail(ExitCode.UNAVAILABLE, f"no screen: neither DISPLAY nor WAYLAND_DISPLAY is set; {where}")
+    if needs_screen and shutil.which("ffmpeg") is None:
+        print("edge-pose: without ffmpeg the viewer shows no H.264 video: sudo apt install ffmpeg", file=sys.stderr)
+    return program
+
+
+def _version(program: Path) -> str:
+    """Such as 0.41.0; "" when it can't be told."""
+    said = subprocess.run(
+        [program, "--version"], check=False, capture_output=True, text=True, timeout=30
+    ).stdout.split()
+    return said[1] if len(said) > 1 else ""
+
+
+def _wait_for(access: HubAccess, inbox: Inbox, version: str) -> bool:
+    """Until the hub can be read from; False when somebody wants the end before. Ends the process when it refuses."""
+    context = client_context(access.identity) if access.address.secure else None
+    faults, backoff = FaultLog(log), Backoff(first_s=0.5, most_s=5.0)
+    while True:
+        try:
+            answer = _connected(access.address) if context is None else knock(access.address, context, _KNOCK_S)
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, ssl.SSLCertVerificationError):  # waiting does not make another certificate of it
+                fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {why_away(error)}")
+            why = why_away(error)
+        else:
+            if answer.refusal:
+                fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {answer.refusal}")
+            why = answer.trouble
+        if not why:
+            if said := mismatch(answer.rerun, version):
+                print(f"edge-pose: {printable(said)}", file=sys.stderr)
+            return True
+        faults.failed("the hub at %s is away: %s; it is tried again until it is there", access.address, why)
+        if inbox.next(backoff.next_s()):
+            return False
+
+
+def _connected(address: Address) -> Answer:
+    """Of a server without TLS it is enough that somebody is there: the viewer tells the rest. Raises OSError."""
+    socket.create_connection((address.host, address.port), _KNOCK_S).close()
+    return Answer(200, "")
+
+
+@contextlib.contextmanager
+def _way(access: HubAccess, version: str) -> Iterator[str]:
+    """What the viewer is to connect to: the hub, or a relay to it where TLS is spoken."""
+    if not access.address.secure:
+        yield access.address.url
+        return
+    from edge.rerun_log.relay import Relay
+
+    with Relay(access.address, client_context(access.identity), viewer=version) as relay:
+        yield relay.url
+
+
+def _show(program: Path, url: str, save: Path | None, scratch: Path, inbox: Inbox) -> str:
+    """Run the viewer until it ends or somebody wants the end. Why it failed, "" when it did not."""
+    command = [str(program), "--connect", url, "--bind", "127.0.0.1", "--hide-welcome-screen"]
+    if save is not None:
+        command += ["--save", str(save)]
+    environment = {**os.environ, **without_analytics(scratch)}
+    said = scratch / "said"
+    with said.open("wb") as out:
+        # In a group of its own: Ctrl-C is for this process, which then ends it.
+        viewer = subprocess.Popen(
+            ending_with_us(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, process_group=0
+        )
+    try:
+        while viewer.poll() is None:
+            if inbox.next(_TURN_S):
+                return ""
+    finally:
+        viewer.terminate()
+        try:
+            viewer.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            viewer.kill()
+            viewer.wait()
+    if viewer.returncode == 0:
+        return ""
+    last = said.read_text(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
+    return f"the viewer ended with code {viewer.returncode}: {printable(last[0])[:300]}"
