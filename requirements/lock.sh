@@ -18,6 +18,7 @@ lock dev pyproject.toml --extra device --extra demo --group dev --constraints re
 lock demo pyproject.toml --extra device --extra demo --constraints requirements/dev.txt
 lock device pyproject.toml --extra device --constraints requirements/dev.txt
 lock client pyproject.toml --constraints requirements/dev.txt
+lock viewer pyproject.toml --extra viewer --constraints requirements/dev.txt
 lock picamera2 requirements/picamera2.in --constraints requirements/dev.txt
 
 # The same versions for old ARM cores, but for MediaPipe and what only that one asks for.

@@ -38,9 +38,11 @@ _EXTRAS = {
     "av": ("av", "device"),
     "cv2": ("opencv-python-headless", "device"),
     "flatbuffers": ("flatbuffers", "device"),
+    "h2": ("h2", "viewer"),
     "mediapipe": ("mediapipe", "device"),
     "numpy": ("numpy", "device"),
     "rerun": ("rerun-sdk", "device"),
+    "rerun_cli": ("rerun-sdk", "viewer"),
 }
 """What is imported from outside the base set: its package, and the extra of pyproject.toml that brings it."""
 

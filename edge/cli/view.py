@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import shutil
@@ -21,14 +20,13 @@ import typer
 from edge import logs
 from edge.children import ending_with_us
 from edge.cli.hub_access import HubAccess, hub_access
-from edge.cli.local_viewer import rerun_program, without_analytics
 from edge.cli.options import ConfigFile, Sets, fail, leave, reported_errors, requests_from_signals
 from edge.control import Inbox
 from edge.errors import ExitCode
 from edge.logs import FaultLog, printable
 from edge.pacing import Backoff
-from edge.rerun_log.hub import Address, Answer, knock, mismatch, why_away
-from edge.tls import client_context
+from edge.rerun_log.channel import Address
+from edge.rerun_log.hub import Answer, knock, mismatch, why_away
 
 log = logging.getLogger("edge.view")
 
@@ -42,6 +40,7 @@ def view(
         str | None,
         typer.Argument(metavar="HUB", help="A name, NAME:PORT or rerun+https://NAME:PORT/proxy; default: rerun.url."),
     ] = None,
+    *,
     ca: Annotated[Path | None, typer.Option(help="In the place of rerun.ca_file: who signs hubs, PEM.")] = None,
     cert: Annotated[Path | None, typer.Option(help="In the place of rerun.cert_file: your certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="In the place of rerun.key_file: the key to it, PEM.")] = None,
@@ -61,54 +60,62 @@ def view(
     """
     with reported_errors():
         access = hub_access(config, sets, hub, {"ca_file": ca, "cert_file": cert, "key_file": key})
-        program = _viewer(needs_screen=save is None)
+        program = _viewer()
+        if save is None:
+            _require_screen()
         logs.setup("info")
         inbox = Inbox()
         requests_from_signals(inbox, reload=False)
         version = _version(program)
-        if not _wait_for(access, inbox, version):
+        answer = _wait_for(access, inbox)
+        if answer is None:
             leave(ExitCode.OK)
-        with tempfile.TemporaryDirectory(prefix="edge-pose-view-") as scratch, _way(access, version) as url:
+        if said := mismatch(answer.rerun, version):
+            print(f"edge-pose: {printable(said)}", file=sys.stderr)
+        with (
+            tempfile.TemporaryDirectory(prefix="edge-pose-view-") as scratch,
+            _way(access, viewer=version, hub=answer.rerun) as url,
+        ):
             why = _show(program, url, save, Path(scratch), inbox)
         if why:
             fail(ExitCode.FAILED, why)
     leave(ExitCode.OK)
 
 
-def _viewer(*, needs_screen: bool) -> Path:
-    """Rerun's program, once it is known that it can do its work here."""
-    remedy = "install requirements/viewer.txt as requirements/README.md says, or use a browser: docs/hub.md"
-    if importlib.util.find_spec("rerun_cli") is None or importlib.util.find_spec("h2") is None:
-        fail(ExitCode.UNAVAILABLE, f"Rerun's viewer is not installed: {remedy}")
+def _viewer() -> Path:
+    """Rerun's program. Ends the process where it is missing."""
+    from edge.rerun_log.program import rerun_program
+
     if not (program := rerun_program()).exists():  # devices are relieved of it
-        fail(ExitCode.UNAVAILABLE, f"Rerun's viewer was taken out of {program.parent}: view from another machine")
-    if (
-        needs_screen
-        and sys.platform == "linux"
-        and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    ):
-        where = "run this on a machine with one, use --save FILE, or a browser: docs/hub.md"
-        fail(ExitCode.UNAVAILABLE, f"no screen: neither DISPLAY nor WAYLAND_DISPLAY is set; {where}")
-    if needs_screen and shutil.which("ffmpeg") is None:
-        print("edge-pose: without ffmpeg the viewer shows no H.264 video: sudo apt install ffmpeg", file=sys.stderr)
+        fail(ExitCode.UNAVAILABLE, f"{program} is not there, as on devices: view from another machine")
     return program
+
+
+def _require_screen() -> None:
+    """Ends the process where there is none; says it when no video would be seen on it."""
+    has_one = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not has_one:
+        where = "view from a machine with one, use --save FILE, or a browser: docs/hub.md"
+        fail(ExitCode.UNAVAILABLE, f"no screen: neither DISPLAY nor WAYLAND_DISPLAY is set; {where}")
+    if shutil.which("ffmpeg") is None:
+        print("edge-pose: without ffmpeg the viewer shows no H.264 video: sudo apt install ffmpeg", file=sys.stderr)
 
 
 def _version(program: Path) -> str:
     """Such as 0.41.0; "" when it can't be told."""
-    said = subprocess.run(
-        [program, "--version"], check=False, capture_output=True, text=True, timeout=30
-    ).stdout.split()
-    return said[1] if len(said) > 1 else ""
+    asked = subprocess.run([program, "--version"], check=False, capture_output=True, text=True, timeout=30)
+    words = asked.stdout.split()
+    return words[1] if len(words) > 1 else ""
 
 
-def _wait_for(access: HubAccess, inbox: Inbox, version: str) -> bool:
-    """Until the hub can be read from; False when somebody wants the end before. Ends the process when it refuses."""
-    context = client_context(access.identity) if access.address.secure else None
+def _wait_for(access: HubAccess, inbox: Inbox) -> Answer | None:
+    """Until the hub can be read from: its answer; None when somebody wants the end before. Ends the process when the
+    hub refuses."""
     faults, backoff = FaultLog(log), Backoff(first_s=0.5, most_s=5.0)
     while True:
         try:
-            answer = _connected(access.address) if context is None else knock(access.address, context, _KNOCK_S)
+            secure = access.address.context is not None
+            answer = knock(access.address, access.identity, _KNOCK_S) if secure else _connected(access.address)
         except (OSError, UnicodeError) as error:
             if isinstance(error, ssl.SSLCertVerificationError):  # waiting does not make another certificate of it
                 fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {why_away(error)}")
@@ -116,14 +123,12 @@ def _wait_for(access: HubAccess, inbox: Inbox, version: str) -> bool:
         else:
             if answer.refusal:
                 fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {answer.refusal}")
+            if not answer.trouble:
+                return answer
             why = answer.trouble
-        if not why:
-            if said := mismatch(answer.rerun, version):
-                print(f"edge-pose: {printable(said)}", file=sys.stderr)
-            return True
         faults.failed("the hub at %s is away: %s; it is tried again until it is there", access.address, why)
         if inbox.next(backoff.next_s()):
-            return False
+            return None
 
 
 def _connected(address: Address) -> Answer:
@@ -133,14 +138,14 @@ def _connected(address: Address) -> Answer:
 
 
 @contextlib.contextmanager
-def _way(access: HubAccess, version: str) -> Iterator[str]:
-    """What the viewer is to connect to: the hub, or a relay to it where TLS is spoken."""
-    if not access.address.secure:
-        yield access.address.url
+def _way(access: HubAccess, *, viewer: str, hub: str) -> Iterator[str]:
+    """What the viewer is to connect to: the hub, or a relay to it where TLS is spoken. viewer, hub: their versions."""
+    if access.address.context is None:
+        yield access.url
         return
     from edge.rerun_log.relay import Relay
 
-    with Relay(access.address, client_context(access.identity), viewer=version) as relay:
+    with Relay(access.address, viewer=viewer, told_version=hub) as relay:
         yield relay.url
 
 
@@ -149,7 +154,9 @@ def _show(program: Path, url: str, save: Path | None, scratch: Path, inbox: Inbo
     command = [str(program), "--connect", url, "--bind", "127.0.0.1", "--hide-welcome-screen"]
     if save is not None:
         command += ["--save", str(save)]
-    environment = {**os.environ, **without_analytics(scratch)}
+    from edge.rerun_log.program import without_analytics
+
+    environment = {**os.environ, **without_analytics(scratch), "NO_COLOR": "1"}
     said = scratch / "said"
     with said.open("wb") as out:
         # In a group of its own: Ctrl-C is for this process, which then ends it.
@@ -169,5 +176,7 @@ def _show(program: Path, url: str, save: Path | None, scratch: Path, inbox: Inbo
             viewer.wait()
     if viewer.returncode == 0:
         return ""
+    if viewer.returncode < 0:
+        return f"the viewer was ended by signal {-viewer.returncode}"
     last = said.read_text(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
     return f"the viewer ended with code {viewer.returncode}: {printable(last[0])[:300]}"

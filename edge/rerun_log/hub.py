@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from edge import tls
+from edge.rerun_log.channel import DEFAULT_PORT, SECURE, Address
 
-DEFAULT_PORT = 9876
 READ_MESSAGES = "/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
 VERSION_HEADER = "edge-pose-rerun"
 """In each answer of a hub: the version of the Rerun behind it."""
@@ -21,36 +21,21 @@ _NO_CERTIFICATE = (400, 495, 496)
 _NOTHING_BEHIND = (502, 503, 504)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """secure: whether TLS is spoken there."""
-
-    host: str
-    port: int
-    secure: bool = True
-
-    @classmethod
-    def of(cls, given: str) -> Address:
-        """NAME, NAME:PORT or an address such as rerun+https://NAME:PORT/proxy. Raises ValueError."""
-        url = given if "://" in given else f"rerun+https://{given}/proxy"
-        expected = "NAME, NAME:PORT or rerun+https://NAME:PORT/proxy"
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise ValueError(f"expected {expected} ({error})") from None
-        if parts.scheme not in {"rerun+https", "rerun+http"} or not host or parts.path != "/proxy":
-            raise ValueError(f"expected {expected}")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError(f"expected {expected}, without a password or anything behind it")
-        return cls(host, port or DEFAULT_PORT, parts.scheme == "rerun+https")
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"rerun+http{'s' if self.secure else ''}://{self}/proxy"
+def hub_url(given: str) -> str:
+    """Of NAME, NAME:PORT or an address such as rerun+https://NAME:PORT/proxy the last one. Raises ValueError."""
+    url = given if "://" in given else f"{SECURE}://{given}/proxy"
+    expected = "NAME, NAME:PORT or rerun+https://NAME:PORT/proxy"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"expected {expected} ({error})") from None
+    if parts.scheme not in {SECURE, "rerun+http"} or not host or parts.path != "/proxy":
+        raise ValueError(f"expected {expected}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f"expected {expected}, without a password or anything behind it")
+    place = Address(host, port or DEFAULT_PORT, None)
+    return f"{parts.scheme}://{place}/proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +63,12 @@ another authority, or there is none; see rerun.cert_file and rerun.key_file"
         return f"Rerun's server behind it is down ({self.status})" if self.status in _NOTHING_BEHIND else ""
 
 
-def knock(address: Address, context: ssl.SSLContext, timeout_s: float) -> Answer:
+def knock(address: Address, identity: tls.Identity, timeout_s: float) -> Answer:
     """What the hub says to this certificate. Raises OSError when it can't be reached, which `why_away` explains.
 
     A request of its own, for what a viewer's connection carries is between the viewer and Rerun.
     """
+    context = tls.client_context(identity)  # of its own: that of `address` speaks nothing but HTTP/2
     connection = http.client.HTTPSConnection(address.host, address.port, timeout=timeout_s, context=context)
     try:
         connection.request("HEAD", "/")

@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import socket
-import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
@@ -30,7 +29,8 @@ import h2.settings
 from edge.logs import FaultLog, printable
 from edge.pacing import Backoff
 from edge.reports import LinkState
-from edge.rerun_log.hub import READ_MESSAGES, VERSION_HEADER, Address, Answer, mismatch, why_away
+from edge.rerun_log.channel import Address
+from edge.rerun_log.hub import READ_MESSAGES, VERSION_HEADER, Answer, mismatch, why_away
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +52,20 @@ _Headers = dict[str, str]
 class Relay:
     """A port of the loopback interface for the viewers of one user, between `with` and its end.
 
-    viewer: the version of Rerun's viewer here, for a line when the hub's is another. silent_s: how long a hub may be
+    viewer: the version of Rerun's viewer here, for a line when the hub's is another, which is not `told_version`: that
+    has been told. silent_s: how long a hub may be
     silent when it is asked whether it is there. Memory: a message and some 200 KB in either direction for each viewer.
     """
 
     def __init__(
-        self, hub: Address, context: ssl.SSLContext, *, viewer: str = "", silent_s: float = 10.0, retry_s: float = 5.0
+        self, hub: Address, *, viewer: str = "", told_version: str = "", silent_s: float = 10.0, retry_s: float = 5.0
     ) -> None:
-        context.set_alpn_protocols(["h2"])
         self._hub = hub
-        self._context = context
         self._viewer = viewer
         self._silent_s = silent_s
         self._retry_s = retry_s
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._told_version = ""
+        self._told_version = told_version
         self._faults = FaultLog(log)
         self._live = 0
         self._calls = 0
@@ -179,11 +178,11 @@ class Relay:
 
         Raises OSError, EOFError, H2Error, _Away when it is worth trying again, and _Refused when it is not.
         """
-        host, port = self._hub.host, self._hub.port
+        host, port, context = self._hub.host, self._hub.port, self._hub.context
         async with asyncio.timeout(_CONNECT_S):  # wait_for of Python 3.11 may forget that it is cancelled
-            reader, writer = await asyncio.open_connection(host, port, ssl=self._context, limit=_PIECE_BYTES)
+            reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=_PIECE_BYTES)
         try:
-            if writer.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+            if context is not None and writer.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
                 raise _Refused("what answers there does not speak HTTP/2; see rerun.url")
             call = _Call(self._hub, request, self._judge)
             is_asked = False

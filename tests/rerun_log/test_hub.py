@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.rerun_log.hub import Address, Answer, knock, mismatch, why_away
-from edge.tls import client_context
+from edge.rerun_log.channel import Address
+from edge.rerun_log.hub import Answer, hub_url, knock, mismatch, why_away
+from edge.tls import Identity
 from tests.rerun_log.tls_hub import TlsHub, tls_hub
 
 
@@ -24,7 +25,7 @@ from tests.rerun_log.tls_hub import TlsHub, tls_hub
     ],
 )
 def test_a_name_is_enough(given: str, url: str) -> None:
-    assert Address.of(given).url == url
+    assert hub_url(given) == url
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_name_is_enough(given: str, url: str) -> None:
 )
 def test_anything_else_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="expected"):
-        Address.of(given)
+        hub_url(given)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_nobody_there_is_told_in_the_systems_words() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(OSError, match="refused") as raised:
-        knock(Address("127.0.0.1", port), ssl.create_default_context(), 5.0)
+        knock(Address("127.0.0.1", port, None), Identity("rerun"), 5.0)
     assert why_away(raised.value) == "Connection refused"
     assert why_away(TimeoutError()) == "it does not answer"
 
@@ -90,16 +91,16 @@ class TestKnocking:
     def test_each_certificate_gets_its_answer_and_the_version(
         self, hub: TlsHub, who: str | None, status: int, told: str
     ) -> None:
-        answer = knock(hub.address, client_context(hub.identity(who)), 5.0)
+        answer = knock(hub.address, hub.identity(who), 5.0)
         assert (answer.status, answer.rerun) == (status, "0.41.0")
         assert told in answer.refusal if told else not answer.refusal
 
     def test_a_hub_of_another_authority_is_not_believed(self, hub: TlsHub) -> None:
         with pytest.raises(ssl.SSLError) as raised:
-            knock(hub.address, ssl.create_default_context(), 5.0)
+            knock(hub.address, Identity("rerun"), 5.0)
         assert "see rerun.ca_file" in why_away(raised.value)
 
     def test_what_speaks_no_tls_is_told(self, hub: TlsHub) -> None:
         with pytest.raises(ssl.SSLError) as raised:
-            knock(Address("localhost", hub.rerun.port), client_context(hub.identity()), 5.0)
+            knock(Address("localhost", hub.rerun.port, None), hub.identity(), 5.0)
         assert "whether TLS is spoken there" in why_away(raised.value)

@@ -22,9 +22,10 @@ import pytest
 from edge.cli.local_server import free_port
 from edge.cli.local_viewer import rerun_program, without_analytics
 from edge.reports import LinkState
-from edge.rerun_log.hub import READ_MESSAGES, Address
+from edge.rerun_log.channel import Address
+from edge.rerun_log.hub import READ_MESSAGES
 from edge.rerun_log.relay import Relay, user_of
-from edge.tls import Identity, client_context
+from edge.tls import Identity
 from tests.conftest import eventually
 from tests.rerun_log.reading import rows
 from tests.rerun_log.tls_hub import TlsHub, tls_hub
@@ -43,7 +44,7 @@ def hub() -> Iterator[TlsHub]:
 
 
 def relay(hub: TlsHub, who: str | None = "reader", *, silent_s: float = 5.0, viewer: str = "") -> Relay:
-    return Relay(hub.address, client_context(hub.identity(who)), viewer=viewer, silent_s=silent_s, retry_s=0.2)
+    return Relay(hub.seen_by(who), viewer=viewer, silent_s=silent_s, retry_s=0.2)
 
 
 class Viewer:
@@ -121,7 +122,7 @@ def test_a_hub_that_freezes_is_noticed_and_does_not_hold_up_the_end(
 def test_a_quiet_hub_is_not_a_silent_one(caplog: pytest.LogCaptureFixture) -> None:
     with (
         OwnHub() as quiet,
-        Relay(quiet.address, quiet.context, silent_s=0.1) as way,
+        Relay(quiet.address, silent_s=0.1) as way,
         Caller(way.port) as caller,
     ):
         caller.call()
@@ -159,7 +160,7 @@ def test_another_version_of_rerun_is_told(hub: TlsHub, caplog: pytest.LogCapture
 
 def test_a_viewer_that_takes_nothing_costs_no_memory() -> None:
     with OwnHub(bytes([0]) + (60_000).to_bytes(4) + bytes(60_000), times=4000) as endless:
-        with Relay(endless.address, endless.context) as way, Caller(way.port) as caller:
+        with Relay(endless.address) as way, Caller(way.port) as caller:
             caller.call()
             assert endless.is_held_up.wait(PATIENCE_S)
             # The windows and the system's own buffers, of 256 MB that were to be had.
@@ -175,7 +176,7 @@ def test_a_viewer_that_asks_for_too_much_is_turned_away(hub: TlsHub) -> None:
 def test_a_message_that_is_larger_than_any_should_be_is_refused() -> None:
     with (
         OwnHub(bytes([0]) + (2**30).to_bytes(4)) as strange,
-        Relay(strange.address, strange.context) as way,
+        Relay(strange.address) as way,
         Caller(way.port) as caller,
     ):
         ended = caller.call().outcome()
@@ -285,10 +286,10 @@ class OwnHub:
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(folder / "server.crt", folder / "server.key")
         self._tls.set_alpn_protocols(["h2"])
-        self.context = client_context(Identity("rerun", folder / "ca.crt"))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(PATIENCE_S)
-        self.address = Address("localhost", self._listener.getsockname()[1])
+        url = f"rerun+https://localhost:{self._listener.getsockname()[1]}/proxy"
+        self.address = Address.of(url, Identity("rerun", folder / "ca.crt"))
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
         return self

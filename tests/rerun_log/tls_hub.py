@@ -17,7 +17,7 @@ from pathlib import Path
 import rerun as rr
 
 from edge.cli.local_server import free_port, wait_until_listening
-from edge.rerun_log.hub import Address
+from edge.rerun_log.channel import Address
 from edge.tls import Identity
 from tests.servers import Server, certificates, client_certificate, rerun_server
 
@@ -53,7 +53,7 @@ class TlsHub:
     def __init__(self, folder: Path, rerun: Server) -> None:
         self.rerun = rerun
         self.folder = folder
-        self.address = Address("localhost", free_port())
+        self.address = Address("localhost", free_port(), None)
         certificates(folder)
         for name in ("reader", "device"):
             client_certificate(folder, name)
@@ -77,6 +77,10 @@ class TlsHub:
 
     def thaw(self) -> None:
         self._nginx.send_signal(signal.SIGCONT)
+
+    def seen_by(self, name: str | None) -> Address:
+        """Its address, for who has that certificate."""
+        return Address.of(f"rerun+https://{self.address}/proxy", self.identity(name))
 
     def identity(self, name: str | None = "reader") -> Identity:
         own = (None, None) if name is None else (self.folder / f"{name}.crt", self.folder / f"{name}.key")
