@@ -74,7 +74,7 @@ class RerunLanes:
 
         scene_log = self._log = self._log or SceneLog(self._stats)
         scene = self._scene(config, info)
-        forwarders, outputs = self._forwarders(config, scene_log)
+        forwarders, outputs = self._forwarders(config, scene, scene_log)
         segments, keeping = self._store(rerun, scene, scene_log)
         follow: Callable[[Entry], None] | None = None
         if segments is not None and recording_into(rerun):
@@ -132,7 +132,9 @@ class RerunLanes:
             },
         )
 
-    def _forwarders(self, config: Config, scene_log: SceneLog) -> tuple[dict[str, Forwarder], list[Stage]]:
+    def _forwarders(
+        self, config: Config, scene: Scene, scene_log: SceneLog
+    ) -> tuple[dict[str, Forwarder], list[Stage]]:
         """By what they lead to, and all that works for them, in the order in which it starts."""
         from edge.rerun_log.channel import Address
         from edge.rerun_log.forwarder import Forwarder
@@ -150,7 +152,7 @@ class RerunLanes:
 
             host, _, port = rerun.serve.rpartition(":")
             host = host.removeprefix("[").removesuffix("]")
-            server = ViewerServer(host, int(port), memory_mb=rerun.serve_memory_mb)
+            server = ViewerServer(host, int(port), memory_mb=rerun.serve_memory_mb, scene=scene)
             here = Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port), None)  # noqa: S104
             found[rerun.serve] = forwarder = Forwarder(
                 "rerun serve", here, scene_log, key=rerun.serve, gap_bytes_s=gap_bytes_s, grace_s=_SERVER_STARTS_S

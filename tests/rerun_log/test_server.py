@@ -30,7 +30,7 @@ def served(port: int) -> tuple[Served, ViewerServer, Forwarder, SceneLog]:
     scene_log = SceneLog(Stats([]))
     scene_log.memory_bytes = 8_000_000
     scene_log.describe(scene())
-    server = ViewerServer("127.0.0.1", port, memory_mb=64)
+    server = ViewerServer("127.0.0.1", port, memory_mb=64, scene=scene())
     forwarder = Forwarder("serve", Address("127.0.0.1", port, None), scene_log, key="", gap_bytes_s=1e7, grace_s=10.0)
     return Served(server, forwarder), server, forwarder, scene_log
 
@@ -66,4 +66,4 @@ def test_a_port_that_is_taken_is_told_with_the_servers_own_reason(caplog: pytest
         eventually(lambda: "the server for viewers at 127.0.0.1" in caplog.text)
         stage.close(Deadline(2.0))
         assert stage.join()
-    assert "ended: exit code" in caplog.text
+    assert "ended: exit code 1, Address already in use" in caplog.text
