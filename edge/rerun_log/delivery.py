@@ -56,6 +56,11 @@ class Ranges:
         at = bisect_right(self._ends, number)
         return None if at == len(self._starts) else max(number, self._starts[at])
 
+    def last_before(self, number: int) -> int | None:
+        """The greatest that is below `number`."""
+        at = bisect_left(self._starts, number) - 1
+        return None if at < 0 else min(number, self._ends[at]) - 1
+
 
 _LEAST = -(1 << 62)
 
@@ -76,8 +81,7 @@ class Delivery:
         self._wanted = Ranges()
         self._on_its_way = Ranges()
         self._again = Ranges()
-        self._complete_from = begin
-        self._begun: set[str] = set()
+        self._holes = Ranges()  # what it will never get
 
     @property
     def wanted(self) -> Ranges:
@@ -104,12 +108,16 @@ class Delivery:
 
     def forgotten(self, since: int) -> None:
         """The receiver has lost what it had. As far as that came after `since` it is wanted again."""
-        had = Ranges([(max(since, self._begin), self.end)])
+        since = max(since, self._begin)
+        had = Ranges([(since, self.end)])
         for start, end in self._wanted:
             had.remove(start, end)
         for start, end in had:
             self._wanted.add(start, end)
             self._again.add(start, end)
+        self._holes.add(self._begin, since)
+        for start, end in self._wanted:
+            self._holes.remove(start, end)
 
     def next_live(self) -> int | None:
         """The next number of what is new; to be called `sent`, or `lost`."""
@@ -150,17 +158,29 @@ class Delivery:
         """The log has it no longer. Whether it was still to be delivered, and now never is."""
         if number not in self._wanted or number in self._on_its_way:
             return False
-        if number >= self._complete_from:
-            self._complete_from = number + 1
-            self._begun.clear()
-        return self.acknowledged(number)
+        return self.given_up(number)
 
-    def can_be_decoded(self, number: int, entity: str, *, keyframe: bool) -> bool:
-        """Whether a part of the gap, of the video `entity`, continues what the receiver has: after a loss that begins
-        with a keyframe. To be asked in the order of numbers."""
-        if keyframe:
-            self._begun.add(entity)
-        return number < self._complete_from or entity in self._begun
+    def given_up(self, number: int) -> bool:
+        """It will not get this one, though it is wanted. Whether it never did."""
+        self._holes.add(number, number + 1)
+        never = self.acknowledged(number)
+        self._forget_old_holes()
+        return never
+
+    def can_be_decoded(self, number: int, since: int) -> bool:
+        """Whether it has or gets all that `number` continues, which begins with `since`: see Entry."""
+        if since == number:
+            return True
+        hole = self._holes.first_from(since)
+        return since >= self._begin and (hole is None or hole >= number)
+
+    def _forget_old_holes(self) -> None:
+        """Of those before all that is wanted only the last one matters."""
+        oldest = self._wanted.first_from(0)
+        if oldest is None:
+            oldest = self.end
+        if (last := self._holes.last_before(oldest)) is not None:
+            self._holes.remove(0, last)
 
     def _next_from(self, number: int, end: int) -> int | None:
         """The least number from `number` up to `end` that is wanted and not on its way."""

@@ -139,7 +139,7 @@ class Forwarder:
     @property
     def behind(self) -> int:
         """How many entries of the log it has not been acknowledged yet."""
-        return 0 if self._receiver is None else len(self._receiver.delivery.wanted)
+        return 0 if self._receiver is None else self._log.behind(self._receiver)
 
     def start(self) -> None:
         self._receiver = self._log.attach(self._key, self.name, self._wake)

@@ -20,14 +20,22 @@ class Entry(NamedTuple):
     """One parcel as the log keeps it.
 
     number: its place in the log. framed: its messages, as they stand in an .rrd. entity: of video that has to be
-    decoded in order, else "". keyframe: it can be decoded without what came before it.
+    decoded in order, else "". since: where its keyframe is, from which on all of its entity is needed to decode it;
+    its own number where nothing is, less than any where there was none.
     """
 
     number: int
     framed: bytes
     rows: int
     entity: str
-    keyframe: bool
+    since: int
+
+    @property
+    def keyframe(self) -> bool:
+        return self.since == self.number
+
+
+_NO_KEYFRAME = -1
 
 
 class Store(Protocol):
@@ -95,6 +103,7 @@ class SceneLog:
         self._bytes = 0
         self._next = 0
         self._kept: dict[int, Entry] = {}
+        self._keyframes: dict[str, int] = {}
         self._receivers: dict[str, Receiver] = {}
         self._store: Store | None = None
         self._followers: list[Callable[[Entry], None]] = []
@@ -168,6 +177,9 @@ class SceneLog:
                 delivery = receiver.delivery
                 rows = sum(entry.rows for number, entry in self._kept.items() if delivery.is_undelivered(number))
                 self._stats.dropped(receiver.name, DropCause.STOPPED, rows)
+            if not self._receivers:
+                self._kept.clear()
+                self._bytes = 0
 
     def connected(self, receiver: Receiver) -> None:
         """A peer is there: it gets what comes from now on, and of video what is needed to see that."""
@@ -186,15 +198,7 @@ class SceneLog:
 
     def next_of_gap(self, receiver: Receiver) -> Entry | None:
         """What it should have got before, which counts as being on its way from here on. May read from a disk."""
-        while entry := self._next_of(receiver, receiver.delivery.next_of_gap):
-            if not entry.entity:
-                return entry
-            with self._lock:
-                if receiver.delivery.can_be_decoded(entry.number, entry.entity, keyframe=entry.keyframe):
-                    return entry
-                lost = receiver.delivery.acknowledged(entry.number)
-            self._stats.dropped(receiver.name, DropCause.BROKEN_GROUP, entry.rows if lost else 0)
-        return None
+        return self._next_of(receiver, receiver.delivery.next_of_gap)
 
     def acknowledged(self, receiver: Receiver, entries: Sequence[tuple[int, int]]) -> None:
         """(number, rows) of what it has for certain."""
@@ -218,6 +222,11 @@ class SceneLog:
         with self._lock:
             self._lose([each for each in entries if each[0] not in self._kept])
 
+    def behind(self, receiver: Receiver) -> int:
+        """How many entries it has not acknowledged yet."""
+        with self._lock:
+            return len(receiver.delivery.wanted)
+
     def has_more(self, receiver: Receiver) -> bool:
         """Whether there is anything that it has not been sent."""
         with self._lock:
@@ -231,7 +240,11 @@ class SceneLog:
             self._encoder.close()
 
     def _append(self, framed: bytes, *, rows: int, entity: str, keyframe: bool) -> None:
-        entry = Entry(self._next, framed, rows, entity, keyframe)
+        number = self._next
+        if keyframe and entity:
+            self._keyframes[entity] = number
+        since = self._keyframes.get(entity, _NO_KEYFRAME) if entity else number
+        entry = Entry(number, framed, rows, entity, since)
         self._next += 1
         if self._receivers:
             self._kept[entry.number] = entry
@@ -270,11 +283,14 @@ class SceneLog:
                 entry, store = self._kept.get(number), self._store
             if entry is None and store is not None:
                 entry = store.read(number)
-            if entry is not None:
-                return entry
-            with self._lock:  # it went just now, and has not been counted: it was on its way
-                lost = receiver.delivery.acknowledged(number)
-            self._stats.dropped(receiver.name, receiver.cause, int(lost))
+            with self._lock:
+                if entry is not None and receiver.delivery.can_be_decoded(number, entry.since):
+                    return entry
+                lost = receiver.delivery.given_up(number)
+            if entry is None:  # it went just now, and has not been counted: it was on its way
+                self._stats.dropped(receiver.name, receiver.cause, int(lost))
+            else:
+                self._stats.dropped(receiver.name, DropCause.BROKEN_GROUP, entry.rows if lost else 0)
 
     def _live_from(self) -> int:
         """From where on what is kept shows every video: its newest keyframes, and no more than a few seconds."""

@@ -51,24 +51,41 @@ class _Segment:
         self.first = first
         self.nbytes = 0
         self.description_end = 0
-        self._offsets = array("Q")  # 8 + 4 + 1 bytes an entry: 50 GB of video are 1.5 million of them
+        self._offsets = array("Q")  # 8 + 4 + 4 + 2 bytes an entry: 50 GB of video are 1.5 million of them
         self._rows = array("I")
-        self._groups = array("B")  # 0: any order; else two for each entity, the higher one of a keyframe
+        self._back = array("I")  # so many entries before it is its keyframe
+        self._entities = array("H")  # 0: none
 
     @property
     def end(self) -> int:
         return self.first + len(self._offsets)
 
-    def note(self, entry: Entry, group: int) -> None:
-        self._offsets.append(self.nbytes)
-        self._rows.append(entry.rows)
-        self._groups.append(group)
+    def note(self, entry: Entry, entity: int) -> None:
+        """What is missing before it takes no bytes here."""
+        for _ in range(self.end, entry.number):
+            self._add(rows=0, back=0, entity=0)
+        self._add(rows=entry.rows, back=entry.number - entry.since, entity=entity)
+        self.nbytes += len(entry.framed)
 
-    def place(self, number: int) -> tuple[int, int, int, int]:
-        """(offset, length, rows, group)."""
+    def _add(self, *, rows: int, back: int, entity: int) -> None:
+        self._offsets.append(self.nbytes)
+        self._rows.append(rows)
+        self._back.append(back)
+        self._entities.append(entity)
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number < self.end and self._place(number)[1] > 0
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """(offset, length)."""
         at = number - self.first
         end = self._offsets[at + 1] if at + 1 < len(self._offsets) else self.nbytes
-        return self._offsets[at], end - self._offsets[at], self._rows[at], self._groups[at]
+        return self._offsets[at], end - self._offsets[at]
+
+    def place(self, number: int) -> tuple[int, int, int, int, int]:
+        """(offset, length, rows, since, entity)."""
+        at = number - self.first
+        return *self._place(number), self._rows[at], number - self._back[at], self._entities[at]
 
     def entries(self) -> list[tuple[int, int]]:
         """(number, rows) of each."""
@@ -83,7 +100,7 @@ class _Segment:
         segment = cls(path, 0)
         segment.nbytes = rrd.HEADER_BYTES
         for end in ends_of_messages(path):
-            segment.note(Entry(0, b"", 1, "", keyframe=True), 0)
+            segment._add(rows=1, back=0, entity=0)
             segment.nbytes = end
         return segment
 
@@ -145,7 +162,7 @@ class Segments:
         self._segments: list[_Segment] = []
         self._entities: list[str] = []
         self._expected: int | None = None
-        self._begun: set[str] = set()
+        self._whole_from = 0
         self._file: int | None = None
         self._described_by: object = None
         self._faults = FaultLog(log)
@@ -210,8 +227,8 @@ class Segments:
         with self._lock:
             if (segment := self._segment_of(number)) is None:
                 return None
-            offset, length, rows, group = segment.place(number)
-            entity = self._entities[group // 2 - 1] if group else ""
+            offset, length, rows, since, entity = segment.place(number)
+            named = self._entities[entity - 1] if entity else ""
             path = segment.path
         try:
             with path.open("rb") as file:
@@ -219,7 +236,7 @@ class Segments:
                 framed = file.read(length)
         except OSError:
             return None
-        return Entry(number, framed, rows, entity, not group or bool(group % 2)) if len(framed) == length else None
+        return Entry(number, framed, rows, named, since) if len(framed) == length else None
 
     def owed(self, receiver: str) -> Ranges:
         """What it lacks of what earlier runs recorded, as numbers: those are negative."""
@@ -262,10 +279,8 @@ class Segments:
     def _can_be_decoded(self, entry: Entry) -> bool:
         """Whether it needs nothing before it, or that is here: after a hole video begins with a keyframe."""
         if entry.number != self._expected:
-            self._begun.clear()
-        if entry.entity and entry.keyframe:
-            self._begun.add(entry.entity)
-        decodable = not entry.entity or entry.entity in self._begun
+            self._whole_from = entry.number
+        decodable = entry.keyframe or entry.since >= self._whole_from
         if not decodable:
             self._expected = entry.number + 1
         return decodable
@@ -280,10 +295,9 @@ class Segments:
             self._make_room(len(entry.framed))
         assert self._file is not None, "a segment was begun"
         _write_all(self._file, entry.framed, current.nbytes)
-        group = self._group(entry)
+        entity = self._number_of(entry.entity)
         with self._lock:
-            current.note(entry, group)
-            current.nbytes += len(entry.framed)
+            current.note(entry, entity)
 
     def _should_end(self, segment: _Segment, entry: Entry) -> bool:
         """Whether it is full and `entry` a good one to begin with: where there is video, its keyframe."""
@@ -291,12 +305,13 @@ class Segments:
         begins = entry.keyframe if entry.entity else not self._entities
         return nbytes > self._segment_bytes and (begins or nbytes > 2 * self._segment_bytes)
 
-    def _group(self, entry: Entry) -> int:
-        if not entry.entity:
+    def _number_of(self, entity: str) -> int:
+        """From 1 on; 0 for none."""
+        if not entity:
             return 0
-        if entry.entity not in self._entities:
-            self._entities.append(entry.entity)
-        return 2 * (self._entities.index(entry.entity) + 1) + entry.keyframe
+        if entity not in self._entities:
+            self._entities.append(entity)
+        return self._entities.index(entity) + 1
 
     def _begin_segment(self, description: tuple[bytes, bytes], first: int) -> _Segment:
         self._end_segment()
@@ -392,7 +407,7 @@ class Segments:
 
     def _segment_of(self, number: int) -> _Segment | None:
         at = bisect_right(self._segments, number, key=lambda segment: segment.first) - 1
-        return self._segments[at] if at >= 0 and number < self._segments[at].end else None
+        return self._segments[at] if at >= 0 and number in self._segments[at] else None
 
 
 def mend(files: dict[Path, os.stat_result]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -144,7 +144,7 @@ class TestTheSdk:
         header, found = rrd.split(written)
         ends = [0, *(at + rrd.FRAME_BYTES + length for at, _, length in rrd.frames(found))]
         assert ends[-1] == len(found)
-        for whole, (end, following) in enumerate(zip(ends, ends[1:], strict=False)):
+        for whole, (end, following) in enumerate(pairwise(ends)):
             for cut in {end, end + 1, end + 15, end + 16, end + 17, (end + following) // 2, following - 1}:
                 assert len(listed(found[:cut])) == whole
             with pytest.raises(BrokenRrdError, match=f"byte {len(header) + end} "):
