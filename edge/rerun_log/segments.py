@@ -89,7 +89,7 @@ class _Segment:
 
     def entries(self) -> list[tuple[int, int]]:
         """(number, rows) of each."""
-        return list(enumerate(self._rows, self.first))
+        return [(number, rows) for number, rows in enumerate(self._rows, self.first) if number in self]
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -167,6 +167,7 @@ class Segments:
         self._described_by: object = None
         self._faults = FaultLog(log)
         self._retry_s = 0.0
+        self._pauses_by = DropCause.DISK_BUDGET
         self._look_s = 0.0
         self._sync_s = 0.0
         self._others: dict[Path, os.stat_result] = {}
@@ -174,6 +175,7 @@ class Segments:
             directory.mkdir(parents=True, exist_ok=True)
             self._look_around()
             mend(self._others)
+            self._look_around()
             self._probe()
         except OSError as error:
             problem = f"can't be written: {error.strerror}"
@@ -195,7 +197,7 @@ class Segments:
     def write(self, batch: Sequence[Entry]) -> None:
         for entry in batch:
             if self._file is None and time.monotonic() < self._retry_s:
-                self._stats.dropped("recording", DropCause.DISK_BUDGET, entry.rows)
+                self._stats.dropped("recording", self._pauses_by, entry.rows)
                 continue
             if not self._can_be_decoded(entry):
                 self._stats.dropped("recording", DropCause.BROKEN_GROUP, entry.rows)
@@ -204,8 +206,7 @@ class Segments:
                 self._append(entry)
             except (_NoRoomError, OSError) as error:
                 self._stop(error)
-                cause = DropCause.DISK_BUDGET if isinstance(error, _NoRoomError) else DropCause.SINK_FAILED
-                self._stats.dropped("recording", cause, entry.rows)
+                self._stats.dropped("recording", self._pauses_by, entry.rows)
             else:
                 self._expected = entry.number + 1
                 self._stats.sent("recording rows", entry.rows)
@@ -286,6 +287,9 @@ class Segments:
         return decodable
 
     def _append(self, entry: Entry) -> None:
+        if time.monotonic() >= self._look_s:
+            self._look_s = time.monotonic() + _LOOK_EVERY_S
+            self._look_around()
         description = self._description()
         current = self._segments[-1] if self._segments and self._file is not None else None
         if current is None or self._described_by is not description or self._should_end(current, entry):
@@ -317,11 +321,11 @@ class Segments:
         self._end_segment()
         segment = _Segment(self._path(self._next_part), first)
         self._file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # who holds it is writing it: see is_being_written
         self._next_part += 1
-        begin = b"".join(description)
         with self._lock:
             self._segments.append(segment)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # who holds it is writing it: see is_being_written
+        begin = b"".join(description)
         segment.nbytes = segment.description_end = _write_all(self._file, begin, 0)
         self._described_by = description
         self._faults.worked("recording into %s again", self._directory)
@@ -337,18 +341,21 @@ class Segments:
     def _stop(self, error: Exception) -> None:
         """Take back what was written of an entry in part, and try again with another file in a while."""
         if self._file is not None:
+            segment = self._segments[-1]
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._segments[-1].nbytes)
+                os.ftruncate(self._file, segment.nbytes)
+                if not segment.entries():
+                    with self._lock:
+                        self._segments.remove(segment)
+                    segment.path.unlink()
         self._end_segment()
+        self._pauses_by = DropCause.DISK_BUDGET if isinstance(error, _NoRoomError) else DropCause.SINK_FAILED
         self._retry_s = time.monotonic() + _SYNC_EVERY_S
         why = str(error) if isinstance(error, _NoRoomError) else f"{self._directory} can't be written: {error}"
         self._faults.failed("recording pauses: %s", why)
 
     def _make_room(self, nbytes: int) -> None:
         """Raises _NoRoomError."""
-        if time.monotonic() >= self._look_s:
-            self._look_s = time.monotonic() + _LOOK_EVERY_S
-            self._look_around()
         while (why := self._too_much(nbytes)) and self._delete_the_oldest():
             pass
         if why:
@@ -366,31 +373,38 @@ class Segments:
 
     def _delete_the_oldest(self) -> bool:
         """Of other recordings first, which are older. Never a file that is being written, be it by another process."""
-        while self._others:
-            path = min(self._others, key=lambda each: self._others[each].st_mtime_ns)
-            size = self._others.pop(path).st_size
-            if not is_being_written(path):
-                path.unlink(missing_ok=True)
-                self._free_bytes += size
-                return True
+        for path in sorted(self._others, key=lambda each: self._others[each].st_mtime_ns):
+            with contextlib.suppress(OSError):  # what can't be deleted stays, and goes on counting
+                if not is_being_written(path):
+                    path.unlink(missing_ok=True)
+                    self._free_bytes += self._others.pop(path).st_size
+                    return True
         if len(self._segments) < 1 + (self._file is not None):
             return False
-        with self._lock:
-            segment = self._segments.pop(0)
-        self._gone(segment.entries())
+        segment = self._segments[0]
+        self._drop(segment)
         self._free_bytes += segment.nbytes
         segment.path.unlink(missing_ok=True)
         return True
 
+    def _drop(self, segment: _Segment) -> None:
+        with self._lock:
+            self._segments.remove(segment)
+        self._gone(segment.entries())
+
     def _look_around(self) -> None:
         """Other recordings come and go: people copy and delete."""
-        own = {segment.path for segment in self._segments}
+        own = {segment.path: segment for segment in self._segments}
         self._others = {}
         with os.scandir(self._directory) as found:
             for file in found:
-                if NAME.fullmatch(file.name) and Path(file.path) not in own:
+                if NAME.fullmatch(file.name) and own.pop(Path(file.path), None) is None:
                     with contextlib.suppress(FileNotFoundError):
                         self._others[Path(file.path)] = file.stat()
+        for segment in own.values():
+            if segment is self._segments[-1]:
+                self._end_segment()
+            self._drop(segment)
         self._free_bytes = shutil.disk_usage(self._directory).free
 
     def _probe(self) -> None:
@@ -411,17 +425,24 @@ class Segments:
 
 
 def mend(files: dict[Path, os.stat_result]) -> None:
-    """Cut off the torn last message of whichever of `files` has one, so that every reader reads them. Of each recording
-    only the last file can have one. Raises OSError."""
+    """Cut off the torn last message of whichever of `files` has one, so that every reader reads them, and remove what
+    is no more than a beginning. Of each recording only the last file can be so."""
     last: dict[str, Path] = {}
     for path in files:
         if found := NAME.fullmatch(path.name):
             last[found["recording"]] = max(path, last.get(found["recording"], path), key=_part)
     for path in last.values():
-        whole = whole_bytes(path)
-        if whole < files[path].st_size and not is_being_written(path):
+        try:
+            whole = whole_bytes(path)
+            if whole == files[path].st_size or is_being_written(path):
+                continue
             log.info("%s: mended, its last %d bytes were half a message", path, files[path].st_size - whole)
-            os.truncate(path, whole)
+            if whole:
+                os.truncate(path, whole)
+            else:
+                path.unlink()
+        except (OSError, rrd.BrokenRrdError) as error:
+            log.warning("%s stays as it is: %s", path, error)
 
 
 def is_being_written(path: Path) -> bool:
@@ -435,22 +456,32 @@ def is_being_written(path: Path) -> bool:
 
 
 def whole_bytes(path: Path) -> int:
-    """How much of a file are a header and whole messages; 0 where not even the header is."""
+    """How much of a file are whole messages, with the header; 0 where there are none. An index at its end, if it has
+    one, is part of it. Raises OSError, and BrokenRrdError for another kind of file."""
     with path.open("rb") as file:
-        if len(file.read(rrd.HEADER_BYTES)) < rrd.HEADER_BYTES:
+        header = file.read(rrd.HEADER_BYTES)
+        if len(header) < rrd.HEADER_BYTES:
             return 0
-    return max(ends_of_messages(path), default=rrd.HEADER_BYTES)
+        rrd.check_header(header)
+        end = max(ends_of_messages(path), default=rrd.HEADER_BYTES)
+        file.seek(end)
+        following = file.read(rrd.FRAME_BYTES)
+        if len(following) == rrd.FRAME_BYTES:
+            kind, length = rrd.frame(following)
+            if kind == rrd.Kind.END and length:  # without an index it is zeros, as a power cut may leave them
+                return os.fstat(file.fileno()).st_size
+        return end if end > rrd.HEADER_BYTES else 0
 
 
 def ends_of_messages(path: Path) -> Iterator[int]:
-    """Where each whole message ends, up to what is cut off. Raises OSError."""
+    """Where each whole message ends, up to an end message or to what is cut off. Raises OSError."""
     with path.open("rb") as file:
         size, at = os.fstat(file.fileno()).st_size, rrd.HEADER_BYTES
         while at + rrd.FRAME_BYTES <= size:
             file.seek(at)
-            _, length = rrd.frame(file.read(rrd.FRAME_BYTES))
+            kind, length = rrd.frame(file.read(rrd.FRAME_BYTES))
             at += rrd.FRAME_BYTES + length
-            if at > size:
+            if at > size or kind == rrd.Kind.END:
                 return
             yield at
 
