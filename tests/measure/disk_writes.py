@@ -1,7 +1,7 @@
 """What the daemon writes to its disk in each way of logging to Rerun, scaled to a day.
 
-usage: python -m tests.measure.disk_writes [--seconds 120] [--source CLIP] [--modes push h264 jpeg off]
-           [--keep-mb 512]    as root: it mounts an ext4 of its own
+usage: python -m tests.measure.disk_writes [--seconds 120] [--source CLIP] [--keep-mb 512]
+           [--modes push h264 jpeg off points]    as root: it mounts an ext4 of its own
 
 All that the daemon may write is on that disk: recordings, events that wait for the broker, its log. What the kernel
 counts as written by the process is what it has put into files; what the disk gets has the file system's own writes on
@@ -28,6 +28,7 @@ MODES: dict[str, dict[str, object]] = {
     "h264": {"rerun__video": "h264"},
     "jpeg": {"rerun__video": "jpeg"},
     "off": {"rerun__video": "off"},
+    "points": {"rerun__video": "off", "rerun__mask": "off"},
 }
 _DISK_MB = 1500
 _WARM_UP_S = 10.0
@@ -99,13 +100,13 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=[*MODES], default=[*MODES])
     parser.add_argument("--keep-mb", type=int, default=512)
     options = parser.parse_args()
-    print("mode   files MB/day  process MB/day  disk MB/day")
+    print("mode    files MB/day  process MB/day  disk MB/day")
     for mode in options.modes:
         found = measure(mode, source=options.source, seconds=options.seconds, keep_mb=options.keep_mb)
         recorded, process, arrived = (
             each * 86_400 / options.seconds / 1e6 for each in (found.recorded, found.process, found.disk)
         )
-        print(f"{mode:<6} {recorded:>12.0f}  {process:>14.0f}  {arrived:>11.0f}", flush=True)
+        print(f"{mode:<7} {recorded:>12.0f}  {process:>14.0f}  {arrived:>11.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from rerun.chunk import Chunk
 
 from edge.rerun_log.log import Entry, SceneLog
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.scene import Scene, time_columns, video_entity
+from edge.rerun_log.scene import Scene, observation_parcel, time_columns, video_entity
 from edge.rerun_log.segments import Segments
 from edge.stats import Stats
+from edge.vision.observation import observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
+from tests.conftest import frame, pose
 
 
 def scene(
@@ -65,13 +67,28 @@ class Recorder:
         return self.segments.path
 
 
-def video_parcel(number: int, *, camera: str = "front", every: int = 4, nbytes: int = 6000) -> Parcel:
-    """Eight rows that weigh as much as video, of which each `every`th parcel begins with a keyframe."""
-    seqs = range(8 * number, 8 * number + 8)
+def video_parcel(
+    number: int,
+    *,
+    camera: str = "front",
+    every: int = 4,
+    keyframe: bool | None = None,
+    rows: int = 8,
+    nbytes: int = 6000,
+) -> Parcel:
+    """Rows that weigh as much as video. Each `every`th parcel begins with a keyframe, unless `keyframe` says more."""
+    seqs = range(rows * number, rows * (number + 1))
     chance = random.Random(number)
     samples = rr.components.VideoSampleBatch([chance.randbytes(nbytes) for _ in seqs])
     columns = [rr.ComponentColumn(rr.VideoStream.descriptor_sample(), samples)]
     indexes = time_columns(seqs, [1_767_225_600_000_000_000 + seq * 33_333_333 for seq in seqs])
     chunk = Chunk.from_columns(video_entity(camera), indexes, columns)
-    keyframe = number % every == 0
-    return Parcel(video_entity(camera), (chunk,), rows=8, nbytes=8 * nbytes, number=number, keyframe=keyframe)
+    if keyframe is None:
+        keyframe = number % every == 0
+    return Parcel(video_entity(camera), (chunk,), rows=rows, nbytes=rows * nbytes, number=number, keyframe=keyframe)
+
+
+def points_parcel(number: int, *, rows: int = 2) -> Parcel:
+    """A camera's observations."""
+    seqs = range(rows * number, rows * (number + 1))
+    return observation_parcel("front", [observe(frame(seq=seq), [pose()]) for seq in seqs], mask=False)
