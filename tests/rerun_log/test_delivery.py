@@ -53,6 +53,7 @@ class Comparison(RuleBasedStateMachine):
         self.on_its_way: set[int] = set()
         self.acknowledged: set[int] = set()
         self.lost: set[int] = set()
+        self.again: set[int] = set()
 
     def waits(self, start: int, end: int) -> int | None:
         return min((each for each in self.wanted - self.on_its_way if start <= each < end), default=None)
@@ -93,7 +94,8 @@ class Comparison(RuleBasedStateMachine):
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
         for number in data.draw(st.lists(st.sampled_from(sorted(self.on_its_way)), min_size=1, unique=True)):
-            self.delivery.acknowledged(number)
+            assert self.delivery.acknowledged(number) is (number not in self.again)
+            self.again.discard(number)
             self.wanted.remove(number)
             self.on_its_way.remove(number)
             self.acknowledged.add(number)
@@ -104,8 +106,9 @@ class Comparison(RuleBasedStateMachine):
         """Of what is on its way it is not known yet whether it is lost."""
         number = data.draw(st.integers(0, self.end - 1))
         expected = number in self.wanted and number not in self.on_its_way
-        assert self.delivery.lost(number) is expected
+        assert self.delivery.lost(number) is (expected and number not in self.again)
         if expected:
+            self.again.discard(number)
             self.wanted.remove(number)
             self.lost.add(number)
 
@@ -113,10 +116,11 @@ class Comparison(RuleBasedStateMachine):
     def forget(self, since: int) -> None:
         since = min(since, self.end)
         self.delivery.forgotten(since)
-        again = {*range(max(since, self.begin), self.end)}
+        again = {*range(max(since, self.begin), self.end)} - self.wanted
         self.acknowledged -= again
         self.lost -= again
         self.wanted |= again
+        self.again |= again
 
     @rule(back=st.integers(0, 8))
     def skip(self, back: int) -> None:
