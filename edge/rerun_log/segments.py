@@ -33,7 +33,7 @@ _SYNC_EVERY_S = 5.0
 
 _LOOK_EVERY_S = 1.0
 _SEGMENTS = 8
-"""At least so many fit into the budget, so that what goes at a time is a small part of it."""
+"""At least so many fit into what room there is, so that what goes at a time is a small part of it."""
 
 _MOST_SEGMENT_BYTES = 32_000_000
 _LEAST_SEGMENT_BYTES = 250_000
@@ -66,6 +66,12 @@ class _Segment:
             self._add(rows=0, back=0, entity=0)
         self._add(rows=entry.rows, back=entry.number - entry.since, entity=entity)
         self.nbytes += len(entry.framed)
+
+    def note_description(self, entry: Entry) -> None:
+        """Which is what it begins with."""
+        end, self.nbytes = self.nbytes, self.nbytes - len(entry.framed)
+        self._add(rows=entry.rows, back=0, entity=0)
+        self.nbytes = end
 
     def _add(self, *, rows: int, back: int, entity: int) -> None:
         self._offsets.append(self.nbytes)
@@ -154,7 +160,7 @@ class Segments:
         self._recording_id = recording_id
         self._keep_bytes = keep_bytes
         self._keep_free_bytes = keep_free_bytes
-        self._segment_bytes = max(_LEAST_SEGMENT_BYTES, min(_MOST_SEGMENT_BYTES, keep_bytes // _SEGMENTS))
+        self._segment_bytes = _LEAST_SEGMENT_BYTES
         self._description = description
         self._gone = gone
         self._stats = stats
@@ -292,6 +298,10 @@ class Segments:
             self._look_around()
         description = self._description()
         current = self._segments[-1] if self._segments and self._file is not None else None
+        if entry.framed is description[1]:  # another one: a file that begins with it holds this entry
+            self._make_room(sum(map(len, description)))
+            self._begin_segment(description, entry.number).note_description(entry)
+            return
         if current is None or self._described_by is not description or self._should_end(current, entry):
             self._make_room(sum(map(len, description)) + len(entry.framed))
             current = self._begin_segment(description, entry.number)
@@ -325,6 +335,7 @@ class Segments:
         with self._lock:
             self._segments.append(segment)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # who holds it is writing it: see is_being_written
+        self._segment_bytes = max(_LEAST_SEGMENT_BYTES, min(_MOST_SEGMENT_BYTES, self._room_bytes // _SEGMENTS))
         begin = b"".join(description)
         segment.nbytes = segment.description_end = _write_all(self._file, begin, 0)
         self._described_by = description
@@ -361,8 +372,17 @@ class Segments:
         if why:
             raise _NoRoomError(f"{why}; make room there, or change rerun.keep_mb or rerun.keep_free_mb")
 
+    @property
+    def _used_bytes(self) -> int:
+        return sum(each.st_size for each in self._others.values()) + sum(each.nbytes for each in self._segments)
+
+    @property
+    def _room_bytes(self) -> int:
+        """For all recordings together."""
+        return min(self._keep_bytes, self._used_bytes + self._free_bytes - self._keep_free_bytes)
+
     def _too_much(self, nbytes: int) -> str:
-        used = sum(each.st_size for each in self._others.values()) + sum(each.nbytes for each in self._segments)
+        used = self._used_bytes
         if used + nbytes > self._keep_bytes:
             return f"{self._directory} holds {used / 1e6:.0f} MB, rerun.keep_mb allows {self._keep_bytes / 1e6:.0f}"
         if self._free_bytes - nbytes < self._keep_free_bytes:
@@ -434,7 +454,7 @@ def mend(files: dict[Path, os.stat_result]) -> None:
     for path in last.values():
         try:
             whole = whole_bytes(path)
-            if whole == files[path].st_size or is_being_written(path):
+            if (whole and whole == files[path].st_size) or is_being_written(path):
                 continue
             log.info("%s: mended, its last %d bytes were half a message", path, files[path].st_size - whole)
             if whole:
