@@ -1,0 +1,568 @@
+"""The log on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import random
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rerun.chunk import RrdReader
+
+from edge.errors import ConfigError
+from edge.rerun_log import rrd, segments
+from edge.rerun_log.log import Entry, SceneLog
+from edge.rerun_log.parcel import Parcel
+from edge.rerun_log.scene import Scene
+from edge.rerun_log.segments import NAME, Segments
+from edge.stats import DropCause, Stats
+from tests.full_disk import fill, free
+from tests.rerun_log.reading import PROGRAM, rows, static
+from tests.rerun_log.scenes import points_parcel, scene, video_parcel
+
+pytestmark = pytest.mark.integration
+
+POINTS = "/camera/front/video/pose/points"
+VIDEO = "/camera/front/video"
+MB = 1_000_000
+RECORDING = scene().recording_id
+
+
+class Desk:
+    """A log and what it puts into a directory. Once it has a `budget` this is looked at after each entry."""
+
+    def __init__(
+        self, directory: Path, *, keep_bytes: int = 100 * MB, keep_free_bytes: int = 1, about: Scene | None = None
+    ) -> None:
+        about = about or scene()
+        self.directory = directory
+        self.stats = Stats([])
+        self.log = SceneLog(self.stats)
+        self.log.describe(about)
+        self.budget = keep_bytes
+        self.largest = 0
+        self.gone: list[tuple[int, int]] = []
+        self.entries: dict[int, Entry] = {}
+        self.segments = Segments(
+            directory,
+            about.recording_id,
+            keep_bytes=keep_bytes,
+            keep_free_bytes=keep_free_bytes,
+            description=lambda: self.log.description,
+            gone=self.gone.extend,
+            stats=self.stats,
+        )
+        self._arrived: list[Entry] = []
+        self.log.keep_longer(self.segments, self._arrived.append)
+
+    def put(self, *parcels: Parcel) -> None:
+        for parcel in parcels:
+            self.log.put(parcel)
+            self.write()
+
+    def write(self) -> None:
+        for entry in self._arrived:
+            self.entries[entry.number] = entry
+        self.segments.write(self._arrived)
+        self._arrived.clear()
+        self.largest = max(self.largest, used(self.directory))
+        assert self.largest <= self.budget
+
+    def miss(self, *parcels: Parcel) -> None:
+        """Entries that the lane in front of it lets go."""
+        for parcel in parcels:
+            self.log.put(parcel)
+        self._arrived.clear()
+
+    @property
+    def files(self) -> list[Path]:
+        return recordings(self.directory, self.segments._recording_id)
+
+    def dropped(self) -> dict[DropCause, int]:
+        return {cause: items for (_, cause), items in self.stats.drops().items()}
+
+    def close(self) -> None:
+        self.segments.close(1.0)
+        self.log.close()
+
+
+@contextlib.contextmanager
+def desk(directory: Path, *, keep_bytes: int = 100 * MB, about: Scene | None = None) -> Iterator[Desk]:
+    made = Desk(directory, keep_bytes=keep_bytes, about=about)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One of 8 MB in memory, which only a process that waits has mounted."""
+    directory = tmp_path_factory.mktemp("mounted")
+    unshare = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
+    mount = 'mount -t tmpfs -o size=8m none "$0" && echo mounted && exec cat'
+    command = [*unshare, "sh", "-c", mount, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"mounted\n"
+        yield Path(f"/proc/{process.pid}/root{directory}")
+        process.kill()
+
+
+@pytest.fixture
+def disk(small_disk: Path) -> Iterator[Path]:
+    yield small_disk
+    for path in small_disk.iterdir():
+        path.unlink()
+
+
+def recordings(directory: Path, recording: str = "") -> list[Path]:
+    """In the order in which they were begun."""
+    found = [path for path in directory.iterdir() if NAME.fullmatch(path.name) and path.name.startswith(recording)]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def used(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.iterdir() if path.suffix == ".rrd")
+
+
+def video(count: int, *, first: int = 0, every: int = 4, nbytes: int = 6000) -> list[Parcel]:
+    """48 kB each, of which every fourth begins with a keyframe."""
+    return [video_parcel(number, every=every, nbytes=nbytes) for number in range(first, first + count)]
+
+
+def opened(path: Path) -> list[str]:
+    """The ids of a file's chunks, after it was read as a whole in every way there is."""
+    reader = RrdReader(str(path))
+    (entry,) = reader.recordings()
+    assert entry.application_id == "edge-pose-bench"
+    assert reader.stream().collect().summary()
+    ids = [str(chunk.id) for chunk in reader.stream()]
+    assert len({*ids}) == len(ids) > 0
+    return ids
+
+
+def fake(directory: Path, name: str, *, age_s: float = 1000, size: int = 1000) -> Path:
+    """A recording of somebody else's; what matters of it is its size."""
+    path = directory / name
+    path.write_bytes(b"RRF2" + bytes(8) + (2).to_bytes(8, "little") + (size - 28).to_bytes(8, "little"))
+    os.truncate(path, size)
+    at_ns = path.stat().st_mtime_ns - int(age_s * 1e9)
+    os.utime(path, ns=(at_ns, at_ns))
+    return path
+
+
+def test_what_is_written_can_be_read_back(tmp_path: Path) -> None:
+    with desk(tmp_path) as here:
+        here.put(*(points_parcel(number) for number in range(10)))
+        path = here.segments.path
+        assert path == tmp_path / f"{RECORDING}.0001.rrd"
+        assert rows(path)[POINTS] == list(range(20)), "while it is being written"
+    opened(path)
+    assert rows(path)[POINTS] == list(range(20))
+    assert here.stats.sends() == {"recording rows": 20}
+    assert not here.stats.drops()
+    assert stat.S_IMODE(path.stat().st_mode) & 0o037 == 0, "a picture of somebody is not for everybody"
+
+
+def test_each_file_can_be_opened_alone_and_begins_with_a_keyframe(tmp_path: Path) -> None:
+    with desk(tmp_path, keep_bytes=2 * MB) as here:
+        here.put(*video(30))
+        files = here.files
+        assert [path.name for path in files] == [f"{RECORDING}.{part:04d}.rrd" for part in range(1, len(files) + 1)]
+        assert len(files) > 3
+    ids = [chunk_id for path in files for chunk_id in opened(path)]
+    whole = static(files[0])
+    seqs: list[int] = []
+    for path in files:
+        assert static(path) == whole
+        found = rows(path)[VIDEO]
+        assert found[0] % 32 == 0, "where a keyframe is"
+        seqs += found
+        command = [str(PROGRAM), "rrd", "stats", str(path)]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+    assert seqs == list(range(240))
+    assert len(ids) - len({*ids}) == (len(files) - 1) * sum(chunk_is_static(files[0]))
+
+
+def chunk_is_static(path: Path) -> list[bool]:
+    return [chunk.is_static for chunk in RrdReader(str(path)).stream()]
+
+
+def test_where_no_keyframe_comes_a_file_ends_at_twice_its_size(tmp_path: Path) -> None:
+    with desk(tmp_path, keep_bytes=2 * MB) as here:
+        here.put(*video(25, every=1000))
+        assert [path.stat().st_size > 450_000 for path in here.files] == [True, True, False]
+        assert max(path.stat().st_size for path in here.files) <= 500_000
+
+
+def test_parts_beyond_9999_are_in_order(tmp_path: Path) -> None:
+    fake(tmp_path, f"{RECORDING}.9999.rrd")
+    with desk(tmp_path) as here:
+        here.put(points_parcel(0))
+        assert here.segments.path.name == f"{RECORDING}.10000.rrd"
+        here.segments.close(1.0)
+        here.put(points_parcel(1))
+        assert [path.name for path in here.files[1:]] == [f"{RECORDING}.1000{part}.rrd" for part in (0, 1)]
+
+
+class TestTheBudget:
+    def test_the_oldest_go_and_it_is_never_exceeded(self, tmp_path: Path) -> None:
+        with desk(tmp_path, keep_bytes=2 * MB) as here:
+            chance = random.Random(1)
+            for number in range(150):
+                here.put(*video(1, first=number, nbytes=chance.choice((100, 6000, 12_000))))
+            assert here.largest > 1.6 * MB
+            held = [number for number in here.entries if here.segments.holds(number)]
+            assert [number for number, _ in here.gone] == [number for number in here.entries if number < held[0]]
+            assert {rows for _, rows in here.gone} == {8}
+            assert held == list(range(held[0], 150))
+            for path in here.files:
+                opened(path)
+            assert [seq for path in here.files for seq in rows(path)[VIDEO]] == list(range(8 * held[0], 8 * 150))
+            assert not here.stats.drops()
+
+    def test_older_recordings_go_first_by_their_age_whatever_their_names(self, tmp_path: Path) -> None:
+        others = [
+            fake(tmp_path, name, age_s=age_s, size=500_000) for name, age_s in (("b.0001.rrd", 9), ("a.0007.rrd", 5))
+        ]
+        with desk(tmp_path, keep_bytes=2 * MB) as here:
+            here.put(*video(25, every=1))
+            assert [path.exists() for path in others] == [False, True]
+            here.put(*video(9, first=25, every=1))
+            assert [path.exists() for path in others] == [False, False]
+            assert not here.gone
+            here.put(*video(20, first=34, every=1))
+            assert here.gone
+
+    def test_files_of_other_names_are_neither_counted_nor_touched(self, tmp_path: Path) -> None:
+        names = ("notes.rrd", "old-style.rrd", "a.0001.rrd.part", "a.001.rrd", "holiday.mp4")
+        kept = [fake(tmp_path, name, size=3 * MB) for name in names]
+        here = Desk(tmp_path, keep_bytes=2 * MB)
+        here.budget = 2 * MB + used(tmp_path)
+        here.put(*video(60))
+        here.close()
+        assert all(path.stat().st_size == 3 * MB for path in kept)
+
+    def test_what_another_process_writes_stays_and_counts(self, tmp_path: Path) -> None:
+        theirs, finished = fake(tmp_path, "theirs.0002.rrd", size=MB), fake(tmp_path, "theirs.0001.rrd", size=200_000)
+        with theirs.open("rb") as writing:
+            fcntl.flock(writing, fcntl.LOCK_EX)
+            with desk(tmp_path, keep_bytes=2 * MB) as here:
+                here.put(*video(60))
+                assert theirs.exists()
+                assert not finished.exists()
+                assert here.gone
+                assert here.largest > 1.5 * MB
+
+    def test_two_that_share_a_directory_share_its_budget(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(segments, "_LOOK_EVERY_S", 0.0)  # as if they were slow
+        with (
+            desk(tmp_path, keep_bytes=3 * MB, about=scene(session="a")) as one,
+            desk(tmp_path, keep_bytes=3 * MB, about=scene(session="b")) as other,
+        ):
+            for number in range(0, 100, 4):
+                one.put(*video(4, first=number))
+                other.put(*video(4, first=number))
+            for here in (one, other):
+                assert here.files
+                opened(here.files[-1])
+
+    def test_where_there_is_no_room_for_any_nothing_remains_of_a_try(self, tmp_path: Path) -> None:
+        theirs = fake(tmp_path, "theirs.0001.rrd", size=MB)
+        with theirs.open("rb") as writing:
+            fcntl.flock(writing, fcntl.LOCK_EX)
+            with desk(tmp_path, keep_bytes=MB) as here:
+                here.put(*video(3))
+                assert recordings(tmp_path) == [theirs]
+                assert here.dropped() == {DropCause.DISK_BUDGET: 24}
+
+    def test_one_that_can_not_be_deleted_stays_and_the_next_one_goes(self, tmp_path: Path) -> None:
+        stuck = tmp_path / "a.0001.rrd"
+        stuck.mkdir()
+        os.utime(stuck, (0, 0))
+        other = fake(tmp_path, "b.0001.rrd", size=MB)
+        with desk(tmp_path, keep_bytes=MB) as here:
+            here.budget += stuck.stat().st_size
+            here.put(*video(3))
+            assert not other.exists()
+            assert here.stats.sends() == {"recording rows": 24}
+
+
+class TestTheDisk:
+    def test_so_much_of_it_stays_free(self, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(segments, "_LOOK_EVERY_S", 0.0)
+        here = Desk(disk, keep_free_bytes=4 * MB)
+        least = shutil.disk_usage(disk).free
+        for number in range(150):
+            here.put(*video(1, first=number))
+            least = min(least, shutil.disk_usage(disk).free)
+        assert least >= 4 * MB - 8 * 4096, "files take whole pages there"
+        assert here.largest > 2 * MB
+        assert here.gone
+        (disk / "others").write_bytes(bytes(2 * MB))
+        here.put(*video(1, first=150))
+        assert shutil.disk_usage(disk).free >= 4 * MB - 8 * 4096
+        for path in here.files:
+            opened(path)
+        here.close()
+
+    def test_where_others_leave_no_room_recording_pauses_and_goes_on_with_a_keyframe(
+        self, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("_LOOK_EVERY_S", "_SYNC_EVERY_S"):
+            monkeypatch.setattr(segments, name, 0.0)
+        caplog.set_level(logging.INFO)
+        here = Desk(disk, keep_free_bytes=MB)
+        here.put(*video(10))
+        (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free))
+        here.put(*video(9, first=10))
+        assert sum(here.dropped().values()) == 8 * 9
+        assert caplog.text.count("recording pauses: only ") == 1
+        assert "rerun.keep_free_mb" in caplog.text
+        (disk / "others").unlink()
+        here.put(*video(10, first=19))
+        assert sum(here.dropped().values()) == 8 * 10
+        assert "again" in caplog.text
+        here.close()
+        for path in here.files:
+            opened(path)
+        assert rows(here.files[-1])[VIDEO] == list(range(8 * 20, 8 * 29))
+
+    def test_full_to_the_last_byte_and_back(
+        self, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As a quota does it: there seems to be room."""
+        monkeypatch.setattr(segments, "_SYNC_EVERY_S", 0.0)
+        here = Desk(disk)
+        here.put(*video(5))
+        here.segments._keep_free_bytes = -100 * MB
+        fill(disk)
+        here.put(*video(7, first=5))
+        assert here.dropped().keys() == {DropCause.SINK_FAILED, DropCause.BROKEN_GROUP}
+        assert caplog.text.count(os.strerror(errno.ENOSPC)) == 1
+        assert len(here.files) == 1, "tries leave nothing behind"
+        assert len(opened(here.files[0])) > 5
+        free(disk)
+        here.put(*video(4, first=12))
+        here.close()
+        assert [len(opened(path)) > 4 for path in here.files] == [True, True]
+        assert rows(here.files[1])[VIDEO] == list(range(8 * 12, 8 * 16))
+        written, lost = here.stats.sends()["recording rows"], sum(here.dropped().values())
+        assert written + lost == 8 * 16
+        assert sum(len(rows(path)[VIDEO]) for path in here.files) == written
+
+    def test_full_from_the_beginning_it_waits_for_room(self, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("_LOOK_EVERY_S", "_SYNC_EVERY_S"):
+            monkeypatch.setattr(segments, name, 0.0)
+        fill(disk)
+        here = Desk(disk, keep_free_bytes=MB)
+        here.put(*video(4))
+        assert not here.files
+        free(disk)
+        here.put(*video(4, first=4))
+        here.close()
+        assert rows(here.files[0])[VIDEO] == list(range(32, 64))
+
+
+class TestReading:
+    def test_entries_come_back_by_number_from_every_file_while_it_is_written(self, tmp_path: Path) -> None:
+        with desk(tmp_path, keep_bytes=2 * MB) as here:
+            chance = random.Random(2)
+            for number in range(120):
+                here.put(*video(1, first=number), points_parcel(number))
+                for asked in chance.sample(sorted(here.entries), min(5, len(here.entries))):
+                    found = here.segments.read(asked)
+                    assert found == (here.entries[asked] if here.segments.holds(asked) else None)
+            assert here.gone
+            held = [number for number in here.entries if here.segments.holds(number)]
+            assert [here.segments.read(number) for number in held] == [here.entries[number] for number in held]
+            assert here.segments.read(240) is None
+            assert not here.segments.holds(240)
+
+    def test_what_was_missed_is_not_there_and_what_follows_it_is(self, tmp_path: Path) -> None:
+        with desk(tmp_path) as here:
+            here.put(*video(2))
+            here.miss(*video(1, first=2))
+            here.put(*video(7, first=3))
+            held = [number for number in range(10) if here.segments.holds(number)]
+            assert held == [0, 1, *range(4, 10)]
+            assert [here.segments.read(number) for number in held] == [here.entries[number] for number in held]
+            assert here.segments.read(2) is None
+            assert here.dropped() == {DropCause.BROKEN_GROUP: 8}
+            assert len(here.files) == 1
+            here.put(points_parcel(0))
+            here.miss(points_parcel(1), points_parcel(2))
+            here.put(points_parcel(3))
+            assert [here.segments.holds(number) for number in range(10, 14)] == [True, False, False, True]
+            assert here.segments.read(13) == here.entries[13]
+
+    def test_a_file_that_was_deleted_by_hand_holds_nothing_any_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(segments, "_LOOK_EVERY_S", 0.0)
+        with desk(tmp_path, keep_bytes=2 * MB) as here:
+            here.put(*video(12, every=1))
+            first, *_, last = here.files
+            first.unlink()
+            assert here.segments.read(0) is None
+            last.unlink()
+            here.put(*video(1, first=12, every=1))
+            assert [number for number, _ in here.gone] == [
+                number for number in range(12) if not here.segments.holds(number)
+            ]
+            assert {0, 11} <= {number for number, _ in here.gone}
+            assert rows(here.files[-1])[VIDEO] == list(range(96, 104))
+
+    def test_one_that_was_cut_short_gives_no_part_of_an_entry(self, tmp_path: Path) -> None:
+        with desk(tmp_path) as here:
+            here.put(*video(2))
+            os.truncate(here.files[0], here.files[0].stat().st_size - 1)
+            assert here.segments.read(0) == here.entries[0]
+            assert here.segments.read(1) is None
+
+
+class TestMending:
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+        directory = tmp_path_factory.mktemp("whole")
+        with desk(directory) as here:
+            here.put(*(points_parcel(number) for number in range(3)))
+        return here.files[0].read_bytes()
+
+    @pytest.fixture
+    def torn(self, tmp_path: Path) -> Path:
+        return tmp_path / "earlier.0002.rrd"
+
+    def next_start(self, torn: Path) -> None:
+        with desk(torn.parent):
+            pass
+
+    def test_a_torn_end_is_cut_off(self, torn: Path, whole: bytes) -> None:
+        ends = [at + rrd.FRAME_BYTES + length for at, _, length in rrd.frames(whole, rrd.HEADER_BYTES)]
+        for end in ends[-3:]:
+            for missing in (1, 17, 100):
+                torn.write_bytes(whole[: end - missing])
+                self.next_start(torn)
+                assert torn.stat().st_size == max(each for each in ends if each <= end - missing)
+                opened(torn)
+
+    def test_what_is_whole_is_not_touched(self, torn: Path, whole: bytes) -> None:
+        torn.write_bytes(whole)
+        os.utime(torn, (0, 0))
+        self.next_start(torn)
+        assert (torn.read_bytes(), torn.stat().st_mtime) == (whole, 0)
+
+    @pytest.mark.parametrize("size", [0, 1, 11, 12, 27, 100])
+    def test_a_file_that_was_only_begun_is_removed(self, torn: Path, whole: bytes, size: int) -> None:
+        torn.write_bytes(whole[:size])
+        self.next_start(torn)
+        assert not torn.exists()
+
+    def test_zeros_at_the_end_are_cut_off_as_well(self, torn: Path, whole: bytes) -> None:
+        for zeros in (7, 16, 5000):
+            torn.write_bytes(whole + bytes(zeros))
+            self.next_start(torn)
+            assert torn.read_bytes() == whole
+
+    def test_an_index_at_the_end_stays(self, torn: Path) -> None:
+        stream = scene().new_stream()
+        stream.save(torn)
+        scene().describe(stream)
+        stream.disconnect()
+        content = torn.read_bytes()
+        self.next_start(torn)
+        assert torn.read_bytes() == content
+
+    def test_what_is_no_recording_is_left_alone_and_told(self, torn: Path, caplog: pytest.LogCaptureFixture) -> None:
+        torn.write_bytes(b"RRF0" + bytes(5000))
+        self.next_start(torn)
+        assert torn.stat().st_size == 5004
+        assert "stays as it is: begins with b'RRF0'" in caplog.text
+
+    def test_only_the_last_file_of_a_recording_can_be_torn(self, torn: Path, whole: bytes) -> None:
+        """So only that one is looked through at the start."""
+        before = torn.with_name("earlier.0001.rrd")
+        for path in (before, torn):
+            path.write_bytes(whole[:-1])
+        self.next_start(torn)
+        assert before.stat().st_size == len(whole) - 1
+        opened(torn)
+
+    def test_what_another_process_is_writing_is_left_alone(self, torn: Path, whole: bytes) -> None:
+        torn.write_bytes(whole[:-1])
+        with torn.open("rb") as writing:
+            fcntl.flock(writing, fcntl.LOCK_EX)
+            self.next_start(torn)
+            assert torn.stat().st_size == len(whole) - 1
+
+    def test_the_same_recording_goes_on_in_another_file(self, tmp_path: Path) -> None:
+        for part in range(3):
+            with desk(tmp_path) as here:
+                here.put(*video(2, first=2 * part, every=2))
+                assert here.segments.path.name == f"{RECORDING}.{part + 1:04d}.rrd"
+        ids = [chunk_id for path in recordings(tmp_path) for chunk_id in opened(path)]
+        assert len(ids) == len({*ids})
+        assert [rows(path)[VIDEO] for path in recordings(tmp_path)] == [
+            list(range(16 * part, 16 * (part + 1))) for part in range(3)
+        ]
+
+
+def test_another_description_begins_another_file(tmp_path: Path) -> None:
+    with desk(tmp_path) as here:
+        here.put(*video(2))
+        here.log.describe(scene(cameras=("front", "back")))
+        here.put(video_parcel(0, camera="back"))
+        assert [here.segments.read(number) for number in range(4)] == [here.entries[number] for number in range(4)]
+        first, second = here.files
+    opened(second)
+    assert "/camera/back/video" not in static(first)
+    assert static(second)["/camera/back/video"]
+    assert rows(second) == {"/camera/back/video": list(range(8))}
+
+
+def test_a_sink_that_was_closed_goes_on_in_another_file(tmp_path: Path) -> None:
+    """Recording is switched off and on again."""
+    with desk(tmp_path) as here:
+        here.put(*video(2))
+        here.segments.close(1.0)
+        here.put(*video(2, first=4))
+        assert [rows(path)[VIDEO] for path in here.files] == [list(range(16)), list(range(32, 48))]
+        assert here.segments.read(1) == here.entries[1]
+        assert here.segments.read(3) == here.entries[3]
+
+
+def cannot_begin(directory: Path) -> str:
+    with pytest.raises(ConfigError) as raised:
+        Segments(
+            directory,
+            "r",
+            keep_bytes=MB,
+            keep_free_bytes=1,
+            description=lambda: (b"", b""),
+            gone=lambda entries: None,
+            stats=Stats([]),
+        )
+    return str(raised.value)
+
+
+def test_what_can_not_be_a_directory_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    for directory in (tmp_path / "taken", tmp_path / "taken" / "below", Path("/proc/recordings")):
+        message = cannot_begin(directory)
+        assert f"rerun.record_dir = {directory}: can't be written: " in message
+        assert "\n" not in message.strip()
+
+
+def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
+    with desk(tmp_path / "some" / "where") as here:
+        here.put(points_parcel(0))
+        assert here.files
