@@ -26,7 +26,8 @@ import h2.events
 import h2.exceptions
 
 from edge.cli.local_server import free_port, wait_until_listening
-from edge.cli.local_viewer import rerun_program, without_analytics
+from edge.rerun_log import rrd
+from edge.rerun_log.program import rerun_program, without_analytics
 from tests.secured_broker import HOST, ROOT, Authorities
 
 SHIPPED = ROOT / "deploy/hub"
@@ -270,21 +271,5 @@ def framed(message: bytes) -> bytes:
 
 def written(recording: bytes) -> list[bytes]:
     """The messages of WriteMessages for what an .rrd holds, each framed."""
-    messages, at = [], 12
-    while at < len(recording):
-        kind, size = struct.unpack_from("<QQ", recording, at)
-        if kind == 0:
-            break
-        payload = recording[at + 16 : at + 16 + size]
-        messages.append(framed(_field(1, _field(kind, payload))))
-        at += 16 + size
-    return messages
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of protobuf with a length."""
-    size, length = len(content), b""
-    while size > 127:
-        length += bytes([size & 127 | 128])
-        size >>= 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+    _, framed_messages = rrd.split(recording)
+    return [message.request for message in rrd.messages(framed_messages)]

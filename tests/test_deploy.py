@@ -16,7 +16,7 @@ from edge.device.systemd import ALIVE_FILE
 from edge.errors import ExitCode
 from edge.estimators.models.store import PRELOADED_DIR, STATE_DIR
 from edge.pipeline import STALLED_AFTER_S
-from edge.rerun_log.link import DEFAULT_PORT
+from edge.rerun_log.channel import DEFAULT_PORT
 
 ROOT = Path(__file__).parents[1]
 UNIT = (ROOT / "deploy/systemd/edge-pose.service").read_text()

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import rerun as rr
 
+from edge.rerun_log.channel import Address, Channel
+from edge.rerun_log.hub import knock
+from edge.tls import Identity
 from tests.conftest import eventually
-from tests.secured_broker import ROOT, Authorities
+from tests.secured_broker import HOST, ROOT, Authorities
 from tests.secured_hub import SERVICE, Answer, Call, SecuredHub, framed, secured_hub, written
 
 pytestmark = pytest.mark.integration
@@ -237,3 +240,40 @@ def test_files_made_by_hand_are_those_that_the_hub_has(site: Site, tmp_path: Pat
         assert (tmp_path / name).read_text() == (hub.folder / name).read_text()
     shown = ["openssl", "pkcs12", "-in", tmp_path / "anna.p12", "-passin", "pass:secret", "-nokeys"]
     assert "olga" in subprocess.run(shown, check=True, capture_output=True, text=True).stdout
+
+
+# --- edge-pose itself
+
+
+def identity(site: Site, name: str | None) -> Identity:
+    _, authorities = site
+    certificate, key = authorities.certificate(name) if name else (None, None)
+    return Identity("rerun", authorities.servers_ca, certificate, key)
+
+
+@pytest.mark.parametrize(("name", "status"), [("olga", 200), ("hall", 403), (None, 400)])
+def test_it_understands_what_the_hub_says(site: Site, name: str | None, status: int) -> None:
+    own = identity(site, name)
+    answer = knock(Address.of(f"rerun+https://{HOST}:{site[0].port}/proxy", own), own, 10)
+    assert (answer.status, answer.rerun) == (status, rr.__version__)
+    assert bool(answer.refusal) == (status != 200)
+    assert str(status) in answer.refusal or status == 200
+
+
+def test_its_channel_writes_and_is_acknowledged(site: Site) -> None:
+    channel = Channel(Address.of(f"rerun+https://{HOST}:{site[0].port}/proxy", identity(site, "hall")), 10)
+    waker, other_end = os.pipe()
+    try:
+        call = channel.begin()
+        for message in written(recording("hall-5")):
+            channel.send(call, memoryview(message))
+        channel.end(call)
+        acknowledged: list[int] = []
+        eventually(lambda: acknowledged.extend(channel.turn(0.1, waker)) or acknowledged == [call])
+        assert channel.rerun_version == rr.__version__
+    finally:
+        channel.close()
+        os.close(waker)
+        os.close(other_end)
+    with reading(site, "rita") as rita:
+        rita.read_until(b"hall-5")

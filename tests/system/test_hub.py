@@ -135,10 +135,13 @@ def test_a_second_run_changes_nothing(hub: Hub) -> None:
 
 @pytest.mark.parametrize("unit", [_SERVER, _GATE])
 def test_it_comes_back_after_a_kill(hub: Hub, unit: str) -> None:
-    run = hub.show(unit, "InvocationID")
+    run, told = hub.show(unit, "InvocationID"), hub.page("olga").headers["edge-pose-run"]
+    assert told == hub.show(_SERVER, "InvocationID")
     hub.host.run(f"kill -{signal.SIGKILL:d} {hub.show(unit, 'MainPID')}")
     eventually(lambda: hub.show(unit, "InvocationID") != run and hub.show(unit, "ActiveState") == "active", 20)
     eventually(lambda: hub.write("hall", recording("hall-2")).grpc_status == "0", 20)
+    # Whoever has sent something sees whether that is forgotten.
+    assert (hub.page(None).headers["edge-pose-run"] != told) == (unit == _SERVER)
 
 
 def test_who_is_revoked_is_out_within_seconds_of_the_new_list(hub: Hub) -> None:
