@@ -69,7 +69,7 @@ def test_there_is_something_to_test() -> None:
 @pytest.mark.parametrize("command", commands("edge-pose"))
 def test_every_command_and_every_option_of_it_exists(command: str) -> None:
     _, *words = shlex.split(command)
-    names = words[:2] if words[0] in {"models", "schema"} else words[:1]
+    names = words[:2] if words[0] in {"models", "recordings", "schema"} else words[:1]
     shown = edge_pose(*names, "--help")
     assert shown.returncode == 0, shown.stderr
     for option in words:

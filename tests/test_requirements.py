@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("client", "device", "device-armv8.0", "demo", "demo-armv8.0", "dev", "picamera2", "ansible", "build")
+LOCKS = ("client", "viewer", "device", "device-armv8.0", "demo", "demo-armv8.0", "dev", "picamera2", "ansible", "build")
 
 
 def lock(name: str) -> str:
@@ -46,7 +46,13 @@ def test_every_package_has_hashes_and_none_an_address(name: str) -> None:
 
 
 def test_the_smaller_sets_are_parts_of_the_larger_ones() -> None:
-    assert pins("client").items() <= pins("device").items() <= pins("demo").items() <= pins("dev").items()
+    assert (
+        pins("client").items()
+        <= pins("viewer").items()
+        <= pins("device").items()
+        <= pins("demo").items()
+        <= pins("dev").items()
+    )
 
 
 def test_who_only_listens_installs_nothing_heavy() -> None:
@@ -69,7 +75,8 @@ def test_every_declared_dependency_is_locked() -> None:
         return {re.split(r"[<>=~ ]", requirement)[0] for requirement in requirements}
 
     assert names(project["dependencies"]) <= pins("client").keys()
-    assert names(project["optional-dependencies"]["device"]) <= pins("device").keys()
+    for extra in ("viewer", "device"):
+        assert names(project["optional-dependencies"][extra]) <= pins(extra).keys()
 
 
 def link(venv: Path, *modules: str) -> subprocess.CompletedProcess[str]:

@@ -120,3 +120,62 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+class Chunk(NamedTuple):
+    """What is known of a chunk without decoding it. made_ns: since 1970, when it was put together."""
+
+    is_static: bool
+    is_of_blueprint: bool
+    made_ns: int
+
+
+def chunk(payload: bytes | memoryview) -> Chunk:
+    """Of a message of kind CHUNK: ArrowMsg of rerun/log_msg/v1alpha1/log_msg.proto. Raises BrokenRrdError."""
+    is_static, is_of_blueprint, made_ns = False, False, 0
+    for field, content in _fields(memoryview(payload)):
+        match field, content:
+            case 1, memoryview():  # StoreId { kind: 1 for recordings, 2 for blueprints; ... }
+                is_of_blueprint = dict(_fields(content)).get(1) == 2
+            case 6, memoryview():  # Tuid { time_ns, inc }: when, and what makes it unique
+                time_ns = dict(_fields(content)).get(1, 0)
+                made_ns = time_ns if isinstance(time_ns, int) else 0
+            case 7, int():
+                is_static = bool(content)
+    return Chunk(is_static, is_of_blueprint, made_ns)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(number, content) of the fields of a protobuf message: https://protobuf.dev/programming-guides/encoding."""
+    at = 0
+    while at < len(message):
+        key, at = _read_varint(message, at)
+        match key & 7:
+            case 0:
+                content, at = _read_varint(message, at)
+                yield key >> 3, content
+            case 1:
+                yield key >> 3, int.from_bytes(message[at : at + 8], "little")
+                at += 8
+            case 2:
+                length, at = _read_varint(message, at)
+                yield key >> 3, message[at : at + length]
+                at += length
+            case 5:
+                at += 4
+            case kind:
+                raise BrokenRrdError(f"a message has a field of kind {kind}, which protobuf has no more")
+    if at > len(message):
+        raise BrokenRrdError("a message ends in the middle of a field")
+
+
+def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The number there, and where it ends."""
+    value = shift = 0
+    while at < len(message):
+        value |= (message[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if message[at - 1] < 0x80:
+            return value, at
+    raise BrokenRrdError("a message ends in the middle of a number")

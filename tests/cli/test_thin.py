@@ -79,11 +79,11 @@ def test_help_lists_every_command(thin: Path) -> None:
     listed = run(thin / "edge-pose", "--help")
     assert listed.returncode == 0, listed.stderr
     for name, short in COMMANDS.items():
-        assert f"  {name:<6}  {short}\n" in listed.stdout
+        assert re.search(rf"^  {name} +{re.escape(short)}$", listed.stdout, re.MULTILINE), listed.stdout
     assert run(thin / "python", "-m", "edge", "--version").stdout.startswith("edge-pose ")
 
 
-@pytest.mark.parametrize("command", ["watch", "send", "check", "schema", "schema config"])
+@pytest.mark.parametrize("command", ["watch", "send", "check", "schema", "schema config", "recordings list"])
 def test_what_needs_no_device_works(thin: Path, command: str) -> None:
     shown = run(thin / "edge-pose", *command.split(), "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -107,6 +107,13 @@ def test_what_needs_a_device_says_so_in_a_line(thin: Path, command: str) -> None
     )
     assert missing, ended.stderr
     assert missing[1] in {"flatbuffers", "numpy"}  # whichever is imported first
+
+
+def test_what_needs_a_viewer_says_so_in_a_line(thin: Path) -> None:
+    ended = run(thin / "edge-pose", "view", "hub.local")
+    missing = "this command needs the package h2, which is not installed"
+    remedy = "install requirements/viewer.txt as requirements/README.md says"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (69, "", f"edge-pose: {missing}: {remedy}\n")
 
 
 def test_a_fleet_is_watched_and_told_what_to_do(thin: Path) -> None:
@@ -135,6 +142,6 @@ def test_listing_and_listening_import_little() -> None:
 
     assert imported("cli import app") == []
     assert imported("mqtt.wire import v1") == ["msgspec"]
-    for command in ("watch", "send"):
+    for command in ("watch", "send", "recordings"):
         assert "numpy" not in imported(f"cli import {command}")
     assert "mediapipe" not in imported("bench.rounds import run")
