@@ -86,6 +86,8 @@ class RerunLanes:
             scene_log.memory_bytes = rerun.backlog_mb * 1_000_000
             scene_log.describe(scene)
             scene_log.keep_longer(segments, follow)
+            if segments is not None and follow is not None:
+                segments.begin(scene_log.next)
             scene_log.retain(forwarders)
 
         video = (video_lane(_video_sink(rerun.video, scene_log.put), self._stats),) if rerun.video != "off" else ()

@@ -194,8 +194,8 @@ def _progress(app: Any, mailbox: _Mailbox, rate: _Rate, end: Deadline | None) ->
     table.add_row("pose", f"{counts.people} in view, inference {inference} (median)")
     received = ", ".join(f"{kind} {number}" for kind, number in sorted(mailbox.received.items()))
     table.add_row("mqtt", received or "connecting")
-    if app.recording and app.recording.exists():
-        table.add_row("rerun", f"{app.recording.name}, {app.recording.stat().st_size / 1e6:.1f} MB")
+    if recorded := _recorded(app):
+        table.add_row("rerun", f"{recorded[-1].name}, {_megabytes(recorded):.1f} MB")
     people = mailbox.latest.get("summary", {}).get("people") or [{}]
     angles = people[0].get("angles", {})
     shown = [f"{joint.replace('_', ' ')} {angles[joint]:.0f}°" for joint in _SHOWN_JOINTS if joint in angles]
@@ -221,9 +221,8 @@ def _conclude(app: Any, mailbox: _Mailbox, began_s: float, console: Console) -> 
         console.print(f"  inference  {counts.inference.p50_ms:.1f} ms (median)")
     console.print(f"  messages   {received or 'none'}; device is {mailbox.latest.get('state', 'unheard of')}")
     console.print(f"  dropped    {drops or 'nothing'}")
-    if app.recording:
-        megabytes = app.recording.stat().st_size / 1e6
-        console.print(f"  recording  {app.recording}, {megabytes:.1f} MB")
+    if recorded := _recorded(app):
+        console.print(f"  recording  {_named(recorded)}, {_megabytes(recorded):.1f} MB")
     if mailbox.example:
         topic, payload = mailbox.example
         console.print(f"  example    {topic}\n{payload.decode()}")
@@ -234,7 +233,7 @@ def _conclude(app: Any, mailbox: _Mailbox, began_s: float, console: Console) -> 
         "nobody was found in the pictures": counts.with_people > 0,
         "no message came through the broker": mailbox.received["landmarks"] > 0,
         "the last message, that it has stopped, did not come through": mailbox.latest.get("state") == "stopped",
-        f"no room for a recording: delete old ones in {app.config.rerun.record_dir}": not full,
+        f"no room for a recording: make room for {app.config.rerun.record_dir}": not full,
         "nothing was recorded": app.stats.sends().get("recording rows", 0) > 0,
     }
     failed = [reason for reason, passed in checks.items() if not passed]
@@ -246,13 +245,32 @@ def _conclude(app: Any, mailbox: _Mailbox, began_s: float, console: Console) -> 
     return not failed
 
 
+def _recorded(app: Any) -> list[Path]:
+    """The files of this recording, which after a while are several."""
+    if app.recording is None:
+        return []
+    recording_id = app.recording.name.split(".")[0]
+    return sorted(app.recording.parent.glob(f"{recording_id}.*.rrd"))
+
+
+def _named(recorded: list[Path]) -> str:
+    """As a shell takes it."""
+    first = recorded[0]
+    return str(first) if len(recorded) == 1 else str(first.with_name(f"{first.name.split('.')[0]}.*.rrd"))
+
+
+def _megabytes(recorded: list[Path]) -> float:
+    return sum(path.stat().st_size for path in recorded) / 1e6
+
+
 def _show_more(app: Any, console: Console) -> None:
     beside = Path(sys.executable).parent
     with contextlib.suppress(ValueError):
         beside = beside.relative_to(Path.cwd())
     console.print("\nTo look further:")
-    if app.recording:
-        console.print(f"  {beside}/rerun --bind 127.0.0.1 {shlex.quote(str(app.recording))}", markup=False)
+    if recorded := _recorded(app):
+        files = shlex.quote(str(recorded[0])) if len(recorded) == 1 else _named(recorded)
+        console.print(f"  {beside}/rerun --bind 127.0.0.1 {files}", markup=False)
     console.print(f"  {beside}/edge-pose demo --viewer")
     console.print(f"  {beside}/edge-pose doctor")
     console.print(f"  {beside}/edge-pose run --set camera.front.source=CLIP_OR_RTSP --set mqtt.url=mqtt://BROKER:1883")

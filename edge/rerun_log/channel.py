@@ -82,6 +82,8 @@ class Channel:
         self._has_spoken = False
         self.rerun_version = ""
         """What the other end runs, once it has answered anything, if it tells: an edge-pose hub does."""
+        self.run = ""
+        """Which run of the server it is, if that is told: another one has forgotten what this one had."""
         self.moved_s = time.monotonic()
         """When the other end last took something or answered."""
         self.heard_s = self.moved_s
@@ -221,6 +223,7 @@ class Channel:
 
     def _look_at(self, headers: dict[str, str], call: int) -> None:
         self.rerun_version = headers.get("edge-pose-rerun", self.rerun_version)
+        self.run = headers.get("edge-pose-run", self.run)
         status = int(headers.get(":status", "200"))
         if status != 200:
             away = status in _SERVER_AWAY

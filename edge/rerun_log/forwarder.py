@@ -125,6 +125,7 @@ class Forwarder:
         self._backoff = Backoff(first_s=0.25, most_s=2.0)
         self._faults = FaultLog(log)
         self._told_version = ""
+        self._run_there = ""
         self._has_streamed = False
         self._note_s = time.monotonic() + _NOTE_EVERY_S
         self._quiet_until_s = time.monotonic() + grace_s
@@ -188,7 +189,7 @@ class Forwarder:
                 self._serve(stream, receiver)
             except ChannelBrokenError as error:
                 self._log.failed(receiver, stream.on_its_way())
-                if error.server_ended:
+                if error.server_ended and not channel.run:
                     self._log.forgotten(receiver)
                 self._lost(error)
             finally:
@@ -216,6 +217,9 @@ class Forwarder:
             self._faults.worked("Rerun at %s answers now", self._address)
             log.info("streaming to Rerun at %s", self._address)
         self._compare_versions(stream.channel.rerun_version)
+        run, self._run_there = self._run_there, stream.channel.run
+        if run and run != self._run_there:
+            self._log.forgotten(receiver)
         self._log.connected(receiver)
         while not stream.is_over(self._deadline):
             stream.turn(self._waker, self._deadline)

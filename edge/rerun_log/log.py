@@ -115,6 +115,11 @@ class SceneLog:
         return self._encoder.description
 
     @property
+    def next(self) -> int:
+        """The number of the entry that comes next."""
+        return self._next
+
+    @property
     def kept_bytes(self) -> int:
         return self._bytes
 

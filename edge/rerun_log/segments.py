@@ -200,6 +200,16 @@ class Segments:
         """The first file of this recording from here on."""
         return next((each.path for each in self._segments if each.first >= 0), self._path(self._next_part))
 
+    def begin(self, number: int) -> None:
+        """There is a file from now on, before the entry `number` comes: who asked for a recording sees that there is one,
+        or hears why not."""
+        description = self._description()
+        try:
+            self._make_room(sum(map(len, description)))
+            self._begin_segment(description, number)
+        except (_NoRoomError, OSError) as error:
+            self._stop(error)
+
     def write(self, batch: Sequence[Entry]) -> None:
         for entry in batch:
             if self._file is None and time.monotonic() < self._retry_s:

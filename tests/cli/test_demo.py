@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -113,9 +114,9 @@ def test_a_broker_of_ones_own_is_not_taken_in_silence() -> None:
 
 
 def test_no_room_for_a_recording_is_told_with_its_cure(tmp_path: Path) -> None:
-    with (tmp_path / "old.rrd").open("wb") as old:
-        old.truncate(600_000_000)
-    demo = edge_pose("demo", "--seconds", "5", "--out", str(tmp_path))
+    everything = shutil.disk_usage(tmp_path).total // 1_000_000
+    demo = edge_pose("demo", "--seconds", "5", "--out", str(tmp_path), "--set", f"rerun.keep_free_mb={everything}")
     assert demo.returncode == 1
-    assert demo.stdout.splitlines()[-1] == f"demo: FAILED: no room for a recording: delete old ones in {tmp_path}"
-    assert "holds 600 MB, rerun.keep_mb allows 512" in demo.stderr
+    assert demo.stdout.splitlines()[-1] == f"demo: FAILED: no room for a recording: make room for {tmp_path}"
+    assert f"rerun.keep_free_mb wants {everything}; make room there" in demo.stderr
+    assert not list(tmp_path.glob("*.rrd"))
