@@ -201,8 +201,8 @@ class Segments:
         return next((each.path for each in self._segments if each.first >= 0), self._path(self._next_part))
 
     def begin(self, number: int) -> None:
-        """There is a file from now on, before the entry `number` comes: who wants a recording sees that there is one, or
-        hears why not."""
+        """There is a file from now on, before the entry `number` comes: who wants a recording sees that there is one,
+        or hears why not."""
         description = self._description()
         try:
             self._make_room(sum(map(len, description)))
