@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.cli.local_server import free_port
 from tests.conftest import eventually
 from tests.measure.kills import BROKERS, Attendee, Maker, Mortal
-from tests.servers import mosquitto
+from tests.servers import free_port, mosquitto
 
 NOT_WRITTEN = "events can't be written to"
 _FILLER = "filler"

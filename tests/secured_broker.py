@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.cli.local_server import free_port, wait_until_listening
+from edge.cli.local_server import wait_until_listening
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "deploy/broker"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -14,8 +16,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.cli.local_server import free_port, wait_until_listening
+from edge.cli.local_server import wait_until_listening
 from edge.cli.local_viewer import rerun_program, without_analytics
+
+# Below those that Linux gives away itself, so that nobody gets one between the choice and its use; to each process of
+# pytest-xdist its own.
+_FIRST_PORT, _PORTS = 10_000, 20_000
+_SHARE = _PORTS // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_BEGIN = _FIRST_PORT + _SHARE * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_TURNS = itertools.count(random.randrange(_SHARE))
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on, nor will: it is given once."""
+    for turn in itertools.islice(_TURNS, _SHARE):
+        port = _BEGIN + turn % _SHARE
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port from {_BEGIN} to {_BEGIN + _SHARE - 1} is free")
 
 
 @dataclass(frozen=True)

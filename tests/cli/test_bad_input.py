@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cli.local_server import free_port
 from tests.cli.command import COMMAND, edge_pose, run_settings
 from tests.conftest import CLIP, eventually
 from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import rows
-from tests.servers import Server, certificates, mosquitto, tls_settings
+from tests.servers import Server, certificates, free_port, mosquitto, tls_settings
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 

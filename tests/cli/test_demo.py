@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli.local_server import free_port, why_taken
+from edge.cli.local_server import why_taken
 from tests.cli.command import COMMAND, edge_pose
 from tests.conftest import eventually
 from tests.rerun_log.reading import rows
+from tests.servers import free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli.local_server import free_port
 from tests.cli.command import edge_pose, run_settings
 from tests.cli.conftest import PREFIX, Daemon, states
 from tests.conftest import CLIP, eventually
 from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import received
-from tests.servers import mosquitto, one_session_a_user_settings, rerun_server
+from tests.servers import free_port, mosquitto, one_session_a_user_settings, rerun_server
 
 pytestmark = pytest.mark.system
 
@@ -148,4 +147,4 @@ def test_beside_a_daemon_whose_session_it_gets_nothing_is_announced_and_no_comma
         # Answers go with the connection, sent or dropped; that they were given shows in the summary, in a line each.
         given = sum(map(int, re.findall(r"mqtt reply (\d+)", daemon.log)))
         assert given >= len(sent), daemon.log
-        assert {*states(outside)} == {b"online", b"stopped"}
+        eventually(lambda: {*states(outside)} == {b"online", b"stopped"})

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edge.cli.local_server import free_port, local_server, why_taken
+from edge.cli.local_server import local_server, why_taken
 from edge.cli.local_viewer import local_hub, local_viewer, rerun_program, without_analytics
+from tests.servers import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from edge.cli.local_server import free_port
 from tests.cli.conftest import Configure, Daemon, states
 from tests.conftest import eventually
 from tests.mqtt.test_sink import Subscriber
+from tests.servers import free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 

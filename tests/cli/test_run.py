@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli.local_server import free_port
 from tests.cli.command import COMMAND, edge_pose, run_settings
 from tests.cli.conftest import PREFIX, Daemon, landmarks
 from tests.conftest import eventually
 from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import received, rows, static
-from tests.servers import Server, rerun_server
+from tests.servers import Server, free_port, rerun_server
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 

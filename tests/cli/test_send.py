@@ -19,11 +19,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.cli import send
-from edge.cli.local_server import free_port
 from edge.mqtt.wire import v1
 from tests.cli.command import edge_pose
 from tests.conftest import eventually
-from tests.servers import certificates, mosquitto, tls_settings
+from tests.servers import certificates, free_port, mosquitto, tls_settings
 
 JPEG = b"\xff\xd8 as good as a picture \xff\xd9"
 Answer = Callable[[str, v1.Request], dict[str, Any] | v1.CommandError | None]

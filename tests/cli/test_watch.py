@@ -20,13 +20,12 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 
-from edge.cli.local_server import free_port
 from edge.cli.watch import page
 from edge.mqtt.fleet import Fleet
 from tests.cli.command import COMMAND, edge_pose
 from tests.conftest import eventually
 from tests.mqtt.test_fleet import HALL, NOW_S, PREFIX, fleet_of, summary
-from tests.servers import mosquitto
+from tests.servers import free_port, mosquitto
 
 
 def shown(fleet: Fleet, width: int) -> list[str]:

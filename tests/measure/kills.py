@@ -41,11 +41,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.cli.local_server import free_port
 from tests import eventful
 from tests.conftest import eventually
 from tests.secured_broker import SHIPPED
-from tests.servers import mosquitto
+from tests.servers import free_port, mosquitto
 
 EVENT = "pose/v1/killed/camera/front/event"
 

@@ -22,9 +22,8 @@ from pathlib import Path
 import edge
 from edge.bench import rounds
 from edge.bench.measurement import Loop, Task
-from edge.cli.local_server import free_port
 from edge.estimators.models.store import ModelStore
-from tests.servers import mosquitto, rerun_server
+from tests.servers import free_port, mosquitto, rerun_server
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
 WARM_UP_S = 4.0

@@ -21,7 +21,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.cli.local_broker import BrokerKind, local_broker
-from edge.cli.local_server import free_port
 from edge.errors import ConfigError
 from edge.mqtt.client import UNACKNOWLEDGED_MOST
 from edge.mqtt.message import Message, Received
@@ -33,6 +32,7 @@ from tests.servers import (
     certificates,
     client_certificate,
     client_certificate_settings,
+    free_port,
     mosquitto,
     no_subscriptions_settings,
     one_session_a_user_settings,
@@ -503,13 +503,14 @@ def test_commands_of_a_blip_arrive_after_it_and_those_before_the_start_never() -
         device.connect()
         device.until(lambda: device.received)
         assert [message.payload for message in device.received] == [b"meanwhile"]
+        device.until(lambda: seen.payloads(STATE) == [b"online"] * 2)
 
         network.cut()  # and now the process dies
         seen.send(PING, b"poison")
         device.session.close(None, 0.1)
         successor = Device(f"mqtt://127.0.0.1:{network.port}")
         successor.connect()
-        successor.until(lambda: seen.payloads(STATE)[-1:] == [b"online"])
+        successor.until(lambda: seen.payloads(STATE).count(b"online") == 3)  # after it has subscribed
         seen.send(PING, b"after")
         successor.until(lambda: successor.received)
         assert [message.payload for message in successor.received] == [b"after"]

@@ -18,7 +18,6 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.cli.local_server import free_port
 from edge.control import Answer, Command, Inbox, Ping, Snapshot, Still
 from edge.event_log import EventLog
 from edge.mqtt import messages
@@ -38,7 +37,7 @@ from edge.stats import CameraStatus, DropCause, FrameRates, Stats
 from edge.vision.observation import Observation, observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
 from tests.conftest import eventually, frame, pose
-from tests.servers import mosquitto
+from tests.servers import free_port, mosquitto
 
 pytestmark = pytest.mark.integration
 

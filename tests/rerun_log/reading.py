@@ -12,8 +12,8 @@ from typing import Any
 
 from rerun.chunk import Chunk, RrdReader
 
-from edge.cli.local_server import free_port
 from edge.cli.local_viewer import rerun_program, without_analytics
+from tests.servers import free_port
 
 PROGRAM = rerun_program()
 

@@ -4,10 +4,9 @@ import socket
 
 import pytest
 
-from edge.cli.local_server import free_port
 from edge.rerun_log.probe import why_out_of_reach
 from edge.tls import Identity
-from tests.servers import mosquitto, rerun_server
+from tests.servers import free_port, mosquitto, rerun_server
 
 pytestmark = pytest.mark.integration
 

@@ -30,9 +30,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.children import ending_with_us
-from edge.cli.local_server import free_port
 from tests import servers
 from tests.conftest import eventually
+from tests.servers import free_port
 from tests.system.nspawn import CACHE
 
 _START_TIMEOUT_S = 60.0

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.cli.local_server import free_port
 from tests.conftest import eventually
+from tests.servers import free_port
 
 PC = (
     *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,cx16=off"),

@@ -16,10 +16,10 @@ import msgspec
 import paho.mqtt.client as paho
 import pytest
 
-from edge.cli.local_server import free_port
 from edge.mqtt.wire import v1
 from tests.cli.command import COMMAND, run_settings
 from tests.conftest import eventually
+from tests.servers import free_port
 from tests.system.brokers import BROKERS, Broker, Client, Refused, Will
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(180)]
