@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SECONDS ?= 20
 SYSTEM ?= tests/system
+WORKERS ?= 2
 BIN := .venv/bin
 ANSIBLE := $(CURDIR)/.venv/ansible/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -19,8 +20,10 @@ demo: .venv/demo.done ## poses of the bundled clip over MQTT and into a Rerun re
 ansible: .venv/ansible.done ## what provisions devices: .venv/ansible/bin/ansible-playbook
 	@echo "make ansible: OK; go on with docs/deployment.md"
 
-test: .venv/dev.done lint ## lint and every test, set-up included
-	@$(BIN)/python -m pytest
+# A file's tests stay together and in order: some begin with what the one before left behind. The files are taken as they
+# come, since those with the longest tests do so early.
+test: .venv/dev.done lint ## lint and every test, set-up included; WORKERS=0: in one process
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 	@echo "make test: OK"
 
 lint: .venv/dev.done .venv/ansible.done ## formatting, rules, types, layering, shell scripts, playbooks, container files
