@@ -209,7 +209,8 @@ def broker_settings(secure: SecureBroker, **keys: object) -> list[str]:
         "password_file": secure.password_file,
         **keys,
     }
-    return run_settings(source="synthetic", **{f"mqtt__{key}": value for key, value in keys.items()})
+    mqtt = {f"mqtt__{key}": value for key, value in keys.items()}
+    return run_settings(source="synthetic", camera__front__fps=5, **mqtt)
 
 
 def test_the_right_ca_and_password_are_let_in(secure: SecureBroker) -> None:

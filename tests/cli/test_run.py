@@ -72,16 +72,17 @@ def test_frames_without_people_have_their_message_too(broker: Server, tmp_path: 
         assert [(message["seq"], message["people"]) for message in landmarks(outside)] == [(n, []) for n in range(20)]
 
 
-def test_two_cameras_in_one_daemon(broker: Server, tmp_path: Path) -> None:
+def test_two_cameras_in_one_daemon(broker: Server, tmp_path: Path, daemons: list[Daemon]) -> None:
     with subscriber(broker.port) as outside:
         settings = run_settings(device="hall", mqtt__url=broker.url, mqtt__landmarks_hz="unlimited")
         settings += ["--set", "camera.drawn.source=synthetic", "--set", "camera.drawn.fps=5"]
         settings += ["--set", f"rerun.record_dir={tmp_path}"]
-        assert edge_pose("run", *settings, "--seconds", "14").returncode == 0
+        daemons.append(daemon := Daemon(*settings, log=tmp_path / "log"))
+        eventually(lambda: len(landmarks(outside)) == 60, 60)
+        eventually(lambda: sum(bool(message["people"]) for message in landmarks(outside, "drawn")) > 5, 30)
+        assert daemon.stop() == 0
         eventually(lambda: b"stopped" in outside.payloads(f"{PREFIX}/state"), 5)
         assert [message["seq"] for message in landmarks(outside)] == list(range(60))
-        drawn = landmarks(outside, "drawn")
-        assert sum(bool(message["people"]) for message in drawn) > 5
     (recording,) = tmp_path.glob("*.rrd")
     assert {entity.split("/")[2] for entity in rows(recording)} == {"front", "drawn"}
 
