@@ -37,8 +37,8 @@ def serve(app: App) -> None:
         for text in texts:
             app.events.happened("front", CameraEnded(reason=text))
         assert app.outbox is not None
-        while not (counts := app.outbox.settle(_SETTLE_S)) and app.outbox.durable:
-            pass  # the disk is slow, which it may be
+        while not (counts := app.outbox.settle(_SETTLE_S)) and not app.outbox._degraded:
+            pass  # the disk is slow, or what is on it not read yet, which may be
         say(*(text if counts and app.outbox.durable else IN_MEMORY + text for text in texts))
 
 

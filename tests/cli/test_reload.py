@@ -39,7 +39,7 @@ def test_only_what_differs_is_exchanged(
     configure(mqtt='landmarks_hz = "unlimited"', more=f'[rerun]\nrecord_dir = "{tmp_path}"\n')
     reload(daemon, "reloaded: mqtt streams\n")
     seen = len(landmarks(outside))
-    eventually(lambda: len(landmarks(outside)) > seen + 40)
+    eventually(lambda: len(landmarks(outside)) > seen + 40, 30)
     seqs = [message["seq"] for message in landmarks(outside)[-40:]]
     assert seqs == list(range(seqs[0], seqs[0] + 40)), "every frame now, and the camera went on counting"
     assert seqs[0] > 10
@@ -110,7 +110,7 @@ def test_a_configuration_that_can_not_be_used_changes_nothing(
 
     assert states(outside) == before, "nothing was touched"
     seen = len(landmarks(outside))
-    eventually(lambda: len(landmarks(outside)) > seen + 10)
+    eventually(lambda: len(landmarks(outside)) > seen + 10, 30)
     seqs = [message["seq"] for message in landmarks(outside)]
     assert seqs == sorted({*seqs})
     assert seqs[-1] > 30
@@ -127,7 +127,7 @@ def test_a_camera_that_does_not_work_leaves_the_one_there_was(
     configure(source=text)
     reload(daemon, f"stays: {text}: can't be read as video")
     seen = len(landmarks(outside))
-    eventually(lambda: len(landmarks(outside)) > seen + 10)
+    eventually(lambda: len(landmarks(outside)) > seen + 10, 30)
 
     (tmp_path / "config.toml").write_text("")
     reload(daemon, "camera: no camera: add one")

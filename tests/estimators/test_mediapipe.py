@@ -144,9 +144,12 @@ def test_what_a_freed_model_took_is_given_back(model: Path) -> None:
     """Each thread's memory would stay with it otherwise: 240 MiB after three exchanges of four models."""
     (one,) = frames(CLIP, 1)
 
+    all_there = threading.Barrier(4)  # else the first four may take turns on a busy machine, and later ones not
+
     def work() -> None:
         with MediaPipeEstimator(model) as estimator:
             estimator.estimate(one)
+            all_there.wait(60)
 
     def exchange() -> int:
         workers = [threading.Thread(target=work) for _ in range(4)]
