@@ -25,10 +25,11 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
-from edge.cli.local_server import free_port, wait_until_listening
+from edge.cli.local_server import wait_until_listening
 from edge.rerun_log import rrd
 from edge.rerun_log.program import rerun_program, without_analytics
 from tests.secured_broker import HOST, ROOT, Authorities
+from tests.servers import free_port
 
 SHIPPED = ROOT / "deploy/hub"
 SERVICE = "/rerun.sdk_comms.v1alpha1.MessageProxyService"

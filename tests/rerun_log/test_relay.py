@@ -19,7 +19,6 @@ import h2.connection
 import h2.events
 import pytest
 
-from edge.cli.local_server import free_port
 from edge.cli.local_viewer import rerun_program, without_analytics
 from edge.reports import LinkState
 from edge.rerun_log.channel import Address
@@ -29,7 +28,7 @@ from edge.tls import Identity
 from tests.conftest import eventually
 from tests.rerun_log.reading import rows
 from tests.rerun_log.tls_hub import TlsHub, tls_hub
-from tests.servers import certificates
+from tests.servers import certificates, free_port
 
 pytestmark = pytest.mark.integration
 

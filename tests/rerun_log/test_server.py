@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli.local_server import free_port
 from edge.pacing import Deadline
 from edge.reports import LinkState
 from edge.rerun_log.channel import Address
@@ -20,6 +19,7 @@ from edge.stats import Stats
 from tests.conftest import eventually
 from tests.rerun_log.reading import received
 from tests.rerun_log.scenes import scene, video_parcel
+from tests.servers import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import rerun as rr
 
-from edge.cli.local_server import free_port, wait_until_listening
+from edge.cli.local_server import wait_until_listening
 from edge.rerun_log.channel import Address
 from edge.tls import Identity
-from tests.servers import Server, certificates, client_certificate, rerun_server
+from tests.servers import Server, certificates, client_certificate, free_port, rerun_server
 
 CONFIGURATION = """
 daemon off;
