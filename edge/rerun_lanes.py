@@ -78,7 +78,7 @@ class RerunLanes:
         segments, keeping = self._store(rerun, scene, scene_log)
         follow: Callable[[Entry], None] | None = None
         if segments is not None and recording_into(rerun):
-            recording = _recording_lane(segments, self._stats)
+            recording = recording_lane(segments, self._stats)
             outputs.append(recording)
             follow = recording.offer
 
@@ -221,7 +221,7 @@ def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: bool) -> L
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
 
 
-def _recording_lane(segments: Sink[Entry], stats: Stats) -> Lane[Entry]:
+def recording_lane(segments: Sink[Entry], stats: Stats) -> Lane[Entry]:
     def weight(entry: Entry) -> int:
         return len(entry.framed)
 

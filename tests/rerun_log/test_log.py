@@ -473,4 +473,4 @@ class Ledger(RuleBasedStateMachine):
 
 
 def test_whatever_happens_each_row_is_sent_or_counted_and_video_can_be_decoded() -> None:
-    run_state_machine_as_test(Ledger, settings=settings(max_examples=50, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Ledger, settings=settings(max_examples=35, stateful_step_count=25, deadline=None))
