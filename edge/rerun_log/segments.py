@@ -205,6 +205,7 @@ class Segments:
         or hears why not."""
         description = self._description()
         try:
+            self._look_around()
             self._make_room(sum(map(len, description)))
             self._begin_segment(description, number)
         except (_NoRoomError, OSError) as error:

@@ -38,6 +38,7 @@ def main() -> None:
     )
     lane = recording_lane(segments, stats)
     log.keep_longer(segments, lane.offer)
+    segments.begin(log.next)
     lane.start()
     for number in itertools.count():
         log.put(video_parcel(number, nbytes=nbytes // 8))

@@ -214,6 +214,21 @@ def test_parts_beyond_9999_are_in_order(tmp_path: Path) -> None:
         assert [path.name for path in here.files[1:]] == [f"{RECORDING}.1000{part}.rrd" for part in (0, 1)]
 
 
+def test_a_recording_that_begins_is_there_at_once_and_within_the_budget(tmp_path: Path) -> None:
+    with desk(tmp_path, keep_bytes=MB) as here:
+        others = [fake(tmp_path, f"other.000{part}.rrd", size=600_000) for part in (1, 2)]
+        here.segments.begin(here.log.next)
+        here.write()
+        assert [path.exists() for path in others] == [False, True]
+        (first,) = here.files
+        opened(first)
+        here.put(*video(2))
+        assert [here.segments.read(number) for number in range(2)] == [here.entries[number] for number in range(2)]
+        here.segments.begin(here.log.next)
+        here.put(*video(1, first=4))
+        assert [len(rows(path)) for path in here.files] == [1, 1]
+
+
 class TestTheBudget:
     def test_the_oldest_go_and_it_is_never_exceeded(self, tmp_path: Path) -> None:
         with desk(tmp_path, keep_bytes=2 * MB) as here:
