@@ -19,7 +19,8 @@ from edge.stats import DropCause, Stats
 class Entry(NamedTuple):
     """One parcel as the log keeps it.
 
-    number: its place in the log. framed: its messages, as they stand in an .rrd. entity: of video that has to be
+    number: its place in the log. framed: its messages, as they stand in an .rrd; empty where a store has it and can't
+    read it any more. entity: of video that has to be
     decoded in order, else "". since: where its keyframe is, from which on all of its entity is needed to decode it;
     its own number where nothing is, less than any where there was none.
     """
@@ -289,13 +290,14 @@ class SceneLog:
             if entry is None and store is not None:
                 entry = store.read(number)
             with self._lock:
-                if entry is not None and receiver.delivery.can_be_decoded(number, entry.since):
+                if entry is not None and entry.framed and receiver.delivery.can_be_decoded(number, entry.since):
                     return entry
                 lost = receiver.delivery.given_up(number)
             if entry is None:  # it went just now, and has not been counted: it was on its way
                 self._stats.dropped(receiver.name, receiver.cause, int(lost))
             else:
-                self._stats.dropped(receiver.name, DropCause.BROKEN_GROUP, entry.rows if lost else 0)
+                cause = DropCause.BROKEN_GROUP if entry.framed else DropCause.SINK_FAILED
+                self._stats.dropped(receiver.name, cause, entry.rows if lost else 0)
 
     def _live_from(self) -> int:
         """From where on what is kept shows every video: its newest keyframes, and no more than a few seconds."""

@@ -14,6 +14,7 @@ file, sent to a server, and taken from the file and sent later, and is the same 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
@@ -145,6 +146,23 @@ def chunk(payload: bytes | memoryview) -> Chunk:
     return Chunk(is_static, is_of_blueprint, made_ns)
 
 
+def is_sound(framed: bytes) -> bool:
+    """Whether these are whole messages of known kinds that protobuf can read. Says nothing of what is in them."""
+    end = 0
+    try:
+        for at, kind, length in frames(framed):
+            end = at + FRAME_BYTES + length
+            payload = memoryview(framed)[end - length : end]
+            if kind == Kind.CHUNK:
+                chunk(payload)
+            else:
+                Kind(kind)
+                deque(_fields(payload), maxlen=0)
+    except ValueError:
+        return False
+    return 0 < end == len(framed)
+
+
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(number, content) of the fields of a protobuf message: https://protobuf.dev/programming-guides/encoding."""
     at = 0
@@ -172,10 +190,10 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
     """The number there, and where it ends."""
     value = shift = 0
-    while at < len(message):
+    while at < len(message) and shift < 64:
         value |= (message[at] & 0x7F) << shift
         shift += 7
         at += 1
         if message[at - 1] < 0x80:
             return value, at
-    raise BrokenRrdError("a message ends in the middle of a number")
+    raise BrokenRrdError("a number in a message has no end")

@@ -10,6 +10,7 @@ import re
 import shutil
 import threading
 import time
+import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,9 @@ _SYNC_EVERY_S = 5.0
 """What a power cut may cost. A kill of the process costs nothing that was written."""
 
 _LOOK_EVERY_S = 1.0
+_LOOK_SHARE = 0.01
+"""Of the time, at most, for directories with thousands of files."""
+
 _SEGMENTS = 8
 """At least so many fit into what room there is, so that what goes at a time is a small part of it."""
 
@@ -51,10 +55,11 @@ class _Segment:
         self.first = first
         self.nbytes = 0
         self.description_end = 0
-        self._offsets = array("Q")  # 8 + 4 + 4 + 2 bytes an entry: 50 GB of video are 1.5 million of them
+        self._offsets = array("Q")  # 8 + 4 + 4 + 2 + 4 bytes an entry: 50 GB of video are 1.5 million of them
         self._rows = array("I")
         self._back = array("I")  # so many entries before it is its keyframe
         self._entities = array("H")  # 0: none
+        self._sums = array("I")  # CRC-32; none of an earlier run's
 
     @property
     def end(self) -> int:
@@ -64,20 +69,22 @@ class _Segment:
         """What is missing before it takes no bytes here."""
         for _ in range(self.end, entry.number):
             self._add(rows=0, back=0, entity=0)
-        self._add(rows=entry.rows, back=entry.number - entry.since, entity=entity)
+        self._add(rows=entry.rows, back=entry.number - entry.since, entity=entity, framed=entry.framed)
         self.nbytes += len(entry.framed)
 
     def note_description(self, entry: Entry) -> None:
         """Which is what it begins with."""
         end, self.nbytes = self.nbytes, self.nbytes - len(entry.framed)
-        self._add(rows=entry.rows, back=0, entity=0)
+        self._add(rows=entry.rows, back=0, entity=0, framed=entry.framed)
         self.nbytes = end
 
-    def _add(self, *, rows: int, back: int, entity: int) -> None:
+    def _add(self, *, rows: int, back: int, entity: int, framed: bytes | None = b"") -> None:
         self._offsets.append(self.nbytes)
         self._rows.append(rows)
         self._back.append(back)
         self._entities.append(entity)
+        if framed is not None:
+            self._sums.append(zlib.crc32(framed))
 
     def __contains__(self, number: int) -> bool:
         return self.first <= number < self.end and self._place(number)[1] > 0
@@ -93,6 +100,13 @@ class _Segment:
         at = number - self.first
         return *self._place(number), self._rows[at], number - self._back[at], self._entities[at]
 
+    def is_sound(self, number: int, framed: bytes) -> bool:
+        """Whether that is what was written, as far as one can tell: cards fail, and what a server can't read at all it
+        refuses, with all that is in the same call, again and again."""
+        if self._sums:
+            return zlib.crc32(framed) == self._sums[number - self.first]
+        return rrd.is_sound(framed)
+
     def entries(self) -> list[tuple[int, int]]:
         """(number, rows) of each."""
         return [(number, rows) for number, rows in enumerate(self._rows, self.first) if number in self]
@@ -106,7 +120,7 @@ class _Segment:
         segment = cls(path, 0)
         segment.nbytes = rrd.HEADER_BYTES
         for end in ends_of_messages(path):
-            segment._add(rows=1, back=0, entity=0)
+            segment._add(rows=1, back=0, entity=0, framed=None)
             segment.nbytes = end
         return segment
 
@@ -172,6 +186,7 @@ class Segments:
         self._file: int | None = None
         self._described_by: object = None
         self._faults = FaultLog(log)
+        self._damage = FaultLog(log)
         self._retry_s = 0.0
         self._pauses_by = DropCause.DISK_BUDGET
         self._look_s = 0.0
@@ -248,13 +263,14 @@ class Segments:
             offset, length, rows, since, entity = segment.place(number)
             named = self._entities[entity - 1] if entity else ""
             path = segment.path
-        try:
-            with path.open("rb") as file:
-                file.seek(offset)
-                framed = file.read(length)
-        except OSError:
-            return None
-        return Entry(number, framed, rows, named, since) if len(framed) == length else None
+        framed = b""
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            file.seek(offset)
+            framed = file.read(length)
+        if not segment.is_sound(number, framed):
+            self._damage.failed("%s is damaged or gone: what was at byte %d is not shipped", path, offset)
+            framed = b""
+        return Entry(number, framed, rows, named, since)
 
     def owed(self, receiver: str) -> Ranges:
         """What it lacks of what earlier runs recorded, as numbers: those are negative."""
@@ -305,7 +321,6 @@ class Segments:
 
     def _append(self, entry: Entry) -> None:
         if time.monotonic() >= self._look_s:
-            self._look_s = time.monotonic() + _LOOK_EVERY_S
             self._look_around()
         description = self._description()
         current = self._segments[-1] if self._segments and self._file is not None else None
@@ -425,11 +440,12 @@ class Segments:
 
     def _look_around(self) -> None:
         """Other recordings come and go: people copy and delete."""
-        own = {segment.path: segment for segment in self._segments}
+        began_s = time.monotonic()
+        own = {segment.path.name: segment for segment in self._segments}
         self._others = {}
         with os.scandir(self._directory) as found:
             for file in found:
-                if NAME.fullmatch(file.name) and own.pop(Path(file.path), None) is None:
+                if own.pop(file.name, None) is None and NAME.fullmatch(file.name):
                     with contextlib.suppress(FileNotFoundError):
                         self._others[Path(file.path)] = file.stat()
         for segment in own.values():
@@ -437,6 +453,8 @@ class Segments:
                 self._end_segment()
             self._drop(segment)
         self._free_bytes = shutil.disk_usage(self._directory).free
+        now_s = time.monotonic()
+        self._look_s = now_s + max(_LOOK_EVERY_S, (now_s - began_s) / _LOOK_SHARE)
 
     def _probe(self) -> None:
         probe = self._directory / f".{self._recording_id}.probe"

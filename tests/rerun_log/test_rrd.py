@@ -149,3 +149,16 @@ class TestTheSdk:
                 assert len(listed(found[:cut])) == whole
             with pytest.raises(BrokenRrdError, match=f"byte {len(header) + end} "):
                 rrd.split(header + found[: end + 1])
+
+    @given(data=st.data())
+    @settings(max_examples=150, deadline=None)
+    def test_what_was_written_is_sound_and_what_else_is_there_is_judged_without_an_error(
+        self, data: st.DataObject, written: bytes
+    ) -> None:
+        _, found = rrd.split(written)
+        assert rrd.is_sound(found)
+        at = data.draw(st.integers(0, len(found) - 1))
+        assert not rrd.is_sound(found[:at]) or at in {start for start, _, _ in rrd.frames(found)}
+        damaged = found[:at] + data.draw(st.binary(min_size=1, max_size=30)) + found[at + 10 :]
+        if rrd.is_sound(damaged):
+            assert b"".join(message.request for message in rrd.messages(damaged))

@@ -124,6 +124,12 @@ def disk(small_disk: Path) -> Iterator[Path]:
         path.unlink()
 
 
+def look_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See before each entry what others have done to the directory and the disk."""
+    monkeypatch.setattr(segments, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(segments, "_LOOK_SHARE", 1e9)
+
+
 def recordings(directory: Path, recording: str = "") -> list[Path]:
     """In the order in which they were begun."""
     found = [path for path in directory.iterdir() if NAME.fullmatch(path.name) and path.name.startswith(recording)]
@@ -279,7 +285,7 @@ class TestTheBudget:
                 assert here.largest > 1.5 * MB
 
     def test_two_that_share_a_directory_share_its_budget(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(segments, "_LOOK_EVERY_S", 0.0)  # as if they were slow
+        look_always(monkeypatch)  # as if they were slow
         with (
             desk(tmp_path, keep_bytes=3 * MB, about=scene(session="a")) as one,
             desk(tmp_path, keep_bytes=3 * MB, about=scene(session="b")) as other,
@@ -314,7 +320,7 @@ class TestTheBudget:
 
 class TestTheDisk:
     def test_so_much_of_it_stays_free(self, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(segments, "_LOOK_EVERY_S", 0.0)
+        look_always(monkeypatch)
         here = Desk(disk, keep_free_bytes=4 * MB)
         least = shutil.disk_usage(disk).free
         for number in range(150):
@@ -333,8 +339,8 @@ class TestTheDisk:
     def test_where_others_leave_no_room_recording_pauses_and_goes_on_with_a_keyframe(
         self, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        for name in ("_LOOK_EVERY_S", "_SYNC_EVERY_S"):
-            monkeypatch.setattr(segments, name, 0.0)
+        look_always(monkeypatch)
+        monkeypatch.setattr(segments, "_SYNC_EVERY_S", 0.0)
         caplog.set_level(logging.INFO)
         here = Desk(disk, keep_free_bytes=MB)
         here.put(*video(10))
@@ -376,8 +382,8 @@ class TestTheDisk:
         assert sum(len(rows(path)[VIDEO]) for path in here.files) == written
 
     def test_full_from_the_beginning_it_waits_for_room(self, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("_LOOK_EVERY_S", "_SYNC_EVERY_S"):
-            monkeypatch.setattr(segments, name, 0.0)
+        look_always(monkeypatch)
+        monkeypatch.setattr(segments, "_SYNC_EVERY_S", 0.0)
         fill(disk)
         here = Desk(disk, keep_free_bytes=MB)
         here.put(*video(4))
@@ -423,12 +429,12 @@ class TestReading:
     def test_a_file_that_was_deleted_by_hand_holds_nothing_any_more(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(segments, "_LOOK_EVERY_S", 0.0)
+        look_always(monkeypatch)
         with desk(tmp_path, keep_bytes=2 * MB) as here:
             here.put(*video(12, every=1))
             first, *_, last = here.files
             first.unlink()
-            assert here.segments.read(0) is None
+            assert here.segments.read(0) == here.entries[0]._replace(framed=b"")
             last.unlink()
             here.put(*video(1, first=12, every=1))
             assert [number for number, _ in here.gone] == [
@@ -437,12 +443,32 @@ class TestReading:
             assert {0, 11} <= {number for number, _ in here.gone}
             assert rows(here.files[-1])[VIDEO] == list(range(96, 104))
 
-    def test_one_that_was_cut_short_gives_no_part_of_an_entry(self, tmp_path: Path) -> None:
-        with desk(tmp_path) as here:
-            here.put(*video(2))
-            os.truncate(here.files[0], here.files[0].stat().st_size - 1)
-            assert here.segments.read(0) == here.entries[0]
-            assert here.segments.read(1) is None
+    @pytest.mark.parametrize("again", [False, True], ids=["of this run", "of an earlier one"])
+    def test_what_is_damaged_is_not_handed_out_but_counted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, again: bool
+    ) -> None:
+        """A server refuses a call with a message that it can't read, and all that is in it, however often it comes."""
+        here = Desk(tmp_path)
+        here.log.attach("hub", "link", lambda: None)
+        here.put(*video(5, every=1))
+        (path,) = here.files
+        content = bytearray(path.read_bytes())
+        places = [at for at, _, length in rrd.frames(bytes(content), rrd.HEADER_BYTES) if length > 40_000]
+        content[places[1]] = 77  # no kind that there is
+        content[places[2] + rrd.FRAME_BYTES + 30 : places[2] + rrd.FRAME_BYTES + 60] = b"\xff" * 30
+        path.write_bytes(content[: places[4] + 1000])
+        if again:
+            here.close()
+            here = Desk(tmp_path, about=scene(session="again"))
+        receiver = here.log.attach("hub", "link", lambda: None)
+        here.log.connected(receiver)
+        sound = [entry.framed for entry in iter(lambda: here.log.next_of_gap(receiver), None)]
+        expected = [bytes(content[places[number] : places[number + 1]]) for number in (0, 3)]
+        assert sound[-2:] == expected
+        assert caplog.text.count("is damaged or gone: what was at byte") == 1
+        dropped = here.stats.drops()["link", DropCause.SINK_FAILED]
+        assert dropped == (2 if again else 16), "of earlier runs a message counts as a row"
+        here.close()
 
 
 class TestMending:
