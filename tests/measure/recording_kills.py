@@ -1,10 +1,13 @@
 """Recordings of a process that is killed: what can be opened, and what is missing.
 
-usage: python -m tests.measure.recording_kills [--kills 20] [--seed N]
+usage: python -m tests.measure.recording_kills [--kills 20] [--seed N] [--daemon]
 
 Each life records into the same directory and is killed with SIGKILL at a random moment. Half of them record at a
 camera's pace, the others as fast as they can, so that some are killed in the middle of a file's beginning, of an entry
 or of a deletion. After each, files are opened as they are, and again after what the next start does to them.
+
+--daemon: it is the daemon itself that is killed, with the bundled clip as its camera, and what is missing is the time
+from the last picture on the disk to the kill.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from rerun.chunk import RrdReader
 
 from edge.rerun_log.segments import NAME, Segments
 from edge.stats import Stats
+from tests.cli.command import COMMAND, run_settings
+from tests.conftest import eventually
 from tests.rerun_log.reading import PROGRAM, column
 from tests.rerun_log.scenes import scene
 
@@ -34,6 +39,7 @@ KEEP_BYTES = 6_000_000
 VIDEO = "/camera/front/video"
 _PATIENCE_S = 30.0
 _ROWS = 8
+_MORE_THAN_A_DESCRIPTION = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,38 @@ def _live_and_die(directory: Path, session: str, pace: Pace, lives_s: float) -> 
     return Kill(pace, len(said), (seqs[-1] + 1) // _ROWS if seqs else 0, torn_bytes, most_bytes, len(files))
 
 
+def kill_daemon(directory: Path, lives_s: float) -> tuple[float, int]:
+    """(seconds from the last picture on the disk to the kill, the most bytes that were in `directory`)."""
+    keys: dict[str, object] = {"device": "killed", "camera__front__loop": True, "pose__model": "lite"}
+    keys |= {"rerun__record_dir": directory, "rerun__keep_mb": KEEP_BYTES // 1_000_000}
+    before = set(directory.iterdir())
+    said: list[int] = []
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([*COMMAND, "run", *run_settings(**keys)], stdout=quiet, stderr=quiet) as process:
+
+        def records() -> bool:
+            return any(path.stat().st_size > _MORE_THAN_A_DESCRIPTION for path in set(directory.iterdir()) - before)
+
+        eventually(records, _PATIENCE_S)
+        said.append(0)
+        most_bytes = _watch(directory, said, lives_s)
+        killed_s = time.time()
+        process.kill()
+    copy = directory.with_name("copy")
+    shutil.copytree(directory, copy)
+    start_again(copy)
+    (recording_id,) = {path.name.rpartition(".")[0].rpartition(".")[0] for path in set(directory.iterdir()) - before}
+    last_s = 0.0
+    for path in parts(copy, recording_id):
+        assert opened(path)
+        for chunk in RrdReader(str(path)).stream():
+            if str(chunk.entity_path) == VIDEO and not chunk.is_static:
+                captured_ns = chunk.to_record_batch().column("time").cast("int64").to_pylist()
+                last_s = max(last_s, *(each / 1e9 for each in captured_ns))
+    shutil.rmtree(copy)
+    return killed_s - last_s, max(most_bytes, used(directory))
+
+
 def _watch(directory: Path, said: Sequence[int], lives_s: float) -> int:
     """Until it has lived so long after its first entry; the most bytes that were seen."""
     most_bytes, ends_s = 0, 0.0
@@ -169,8 +207,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--daemon", action="store_true")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "RRD file has no footer")
+    if options.daemon:
+        with tempfile.TemporaryDirectory() as scratch:
+            (directory := Path(scratch) / "recordings").mkdir()
+            chance = random.Random(options.seed)
+            kills = [kill_daemon(directory, 8 * chance.random()) for _ in range(options.kills)]
+        missing = sorted(missing_s for missing_s, _ in kills)
+        most_mb = max(most_bytes for _, most_bytes in kills) / 1e6
+        median_s, most_s = missing[len(missing) // 2], missing[-1]
+        print(f"seed {options.seed}, {len(kills)} kills of the daemon: {median_s:.2f} s missing, {most_s:.2f} at most,")
+        print(f"{most_mb:.2f} MB at most of {KEEP_BYTES / 1e6:.0f}")
+        return
     with tempfile.TemporaryDirectory() as scratch:
         found = run(kills=options.kills, seed=options.seed, scratch=Path(scratch))
     print(f"seed {options.seed}, {KEEP_BYTES / 1e6:.0f} MB may be kept")
