@@ -192,6 +192,12 @@ class Forwarder:
                 if error.server_ended and not channel.run:
                     self._log.forgotten(receiver)
                 self._lost(error)
+            except Exception:
+                # Without this thread nothing would be shipped any more, and nobody would see why.
+                self._log.failed(receiver, stream.on_its_way())
+                told = "link to Rerun at %s failed in a way nobody foresaw"
+                self._faults.failed(told, self._address, kind="unforeseen", exc_info=True)
+                self._sleep(self._backoff.next_s())
             finally:
                 channel.close()
         self._state = LinkState.AWAY
