@@ -192,7 +192,7 @@ class Forwarder:
                 if error.server_ended and not channel.run:
                     self._log.forgotten(receiver)
                 self._lost(error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - h2 may raise what it likes
                 # Without this thread nothing would be shipped any more, and nobody would see why.
                 self._log.failed(receiver, stream.on_its_way())
                 told = "link to Rerun at %s failed in a way nobody foresaw"

@@ -253,7 +253,8 @@ def place(fault: Fault) -> Iterator[tuple[Site, Path]]:
 @contextlib.contextmanager
 def daemon(site: Site, folder: Path, fps: int, options: argparse.Namespace) -> Iterator[Daemon]:
     recording = [f"rerun.record_dir={folder}/recordings"] if options.record else []
-    settings = [f"camera.{CAMERA}.source=synthetic", *site.settings, *recording, *options.set]
+    # Another estimator that joins later would look like memory of the link's.
+    settings = [f"camera.{CAMERA}.source=synthetic", "pose.workers=2", *site.settings, *recording, *options.set]
     command = [sys.executable, "-m", "tests.measure.link_probe", str(fps), *settings]
     found = Daemon(site.wrapped(command), folder / "daemon.log")
     try:
