@@ -195,8 +195,8 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Rows:
-    """live_s: after the fault's end; None where that did not come. age: when they arrived, of rows captured after the
-    fault, as long as older ones follow. meanwhile: of rows captured during the fault, where it let some through.
+    """live_s: after the fault's end; None where that did not come. age: when they arrived, of rows captured since
+    then, as long as older ones follow. meanwhile: of rows captured during the fault, where it let some through.
     Counts are of both entities together. uncounted: rows that are missing and not counted as dropped. undecoded: of
     pictures, with those that continue one which is not there."""
 
@@ -306,7 +306,7 @@ def rows(fault: Fault, options: argparse.Namespace) -> Rows:
     offered = {VIDEO: last["video"], POINTS: last["points"]}
     missing = {entity: sorted({*seqs} - {*found[entity]}) for entity, seqs in offered.items()}
     dropped = sum(items for name, items in last["drops"].items() if name.startswith("rerun "))
-    ages, meanwhile, backfill_s = _ages(onlooker, begun_s, ended_s)
+    ages, meanwhile, backfill_s = _ages(onlooker, begun_s, ended_s, ended_s if live_s is None else live_s)
     offers_ms = sorted(took_us / 1000 for at_s, took_us in last["offers_us"] if at_s > begun_s)
     return Rows(
         live_s=None if live_s is None else round(live_s - ended_s, 2),
@@ -392,9 +392,9 @@ def _fresh(onlooker: Onlooker) -> Iterator[Any]:
             yield each
 
 
-def _ages(onlooker: Onlooker, begun_s: float, ended_s: float) -> tuple[list[float], list[float], float]:
-    """Of rows captured after the fault's end, until the last one from before it came; of rows captured in the fault
-    and come by its end; and how long after its end that last one came."""
+def _ages(onlooker: Onlooker, begun_s: float, ended_s: float, live_s: float) -> tuple[list[float], list[float], float]:
+    """Of rows captured since the link is live again, until the last one from before the fault's end came; of rows
+    captured in the fault and come by its end; and how long after its end that last one came."""
     late_s = max((each.at_s for each in onlooker.arrivals if min(each.captured_s) < ended_s), default=ended_s)
     seen: set[str] = set()
     ages: list[float] = []
@@ -402,7 +402,7 @@ def _ages(onlooker: Onlooker, begun_s: float, ended_s: float) -> tuple[list[floa
     for each in onlooker.arrivals:
         if each.chunk not in seen and each.at_s <= late_s:
             seen.add(each.chunk)
-            ages += [each.at_s - captured_s for captured_s in each.captured_s if captured_s > ended_s]
+            ages += [each.at_s - captured_s for captured_s in each.captured_s if captured_s > live_s]
             if each.at_s < ended_s:
                 meanwhile += [each.at_s - captured_s for captured_s in each.captured_s if captured_s > begun_s]
     return sorted(ages), sorted(meanwhile), late_s - ended_s
