@@ -42,7 +42,7 @@ def joined(recording: Recording, into: Path) -> Path:
 
 
 def chunk_ids(file: Path) -> list[str]:
-    return [str(chunk.id) for chunk in RrdReader(str(file)).stream().collect().stream()]
+    return [str(chunk.id) for chunk in RrdReader(str(file)).stream()]
 
 
 def test_a_recording_is_known_by_its_files(recorder: Recorder, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""What docs/rerun.md shows, done for real."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from edge.config_layers import load
+from edge.errors import ConfigError
+from edge.rerun_log.recordings import join, recordings
+from edge.rerun_log.scene import observation_parcel
+from edge.vision.observation import observe
+from tests.conftest import frame, pose
+from tests.rerun_log.reading import chunks
+from tests.rerun_log.scenes import Recorder, scene, video_parcel
+from tests.test_docs import ROOT, blocks
+
+pytestmark = pytest.mark.system
+
+PAGE = (ROOT / "docs" / "rerun.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With hall.rrd, a pulled recording: 40 frames of one person, two, or none."""
+    place = tmp_path_factory.mktemp("page")
+    recorder = Recorder(place / "recordings", scene())
+    seen = [[pose(mask=(12, 16)) for _ in range(seq % 3)] for seq in range(40)]
+    observations = [observe(frame(seq=seq), people) for seq, people in enumerate(seen)]
+    recorder.put(observation_parcel("front", observations[:20], mask=True))
+    recorder.put(observation_parcel("front", observations[20:], mask=True))
+    recorder.put(video_parcel(0))
+    recorder.close()
+    with (place / "hall.rrd").open("wb") as out:
+        join(recordings(place / "recordings")[0], out)
+    return place
+
+
+def test_the_code_runs_and_finds_what_was_recorded(folder: Path) -> None:
+    first, second = blocks(PAGE, "python")
+    ran = subprocess.run(
+        [sys.executable, "-c", first + second], check=False, capture_output=True, text=True, cwd=folder, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    angles, landmarks = ran.stdout.splitlines()
+    assert re.fullmatch(r"40 frames, left elbow \d+ degrees on average", angles)
+    assert re.fullmatch(r"39 rows, the wrists are \d\.\d\d m apart at most", landmarks)
+
+
+def test_the_columns_are_those_of_recordings(folder: Path) -> None:
+    named = re.findall(r"^\| `(/\S+)` \| `(\S+?)` \|", PAGE, re.MULTILINE)
+    assert len(named) == 5
+    held: dict[str, set[str]] = {}
+    for chunk in chunks(folder / "hall.rrd"):
+        held.setdefault(str(chunk.entity_path), set()).update(chunk.to_record_batch().schema.names)
+    for entity, column in named:
+        assert column in held[f"/camera/front{entity}"]
+
+
+def test_the_configuration_is_one_once_the_files_are_there() -> None:
+    (text,) = blocks(PAGE, "toml")
+    rerun = {key: str(value) for key, value in tomllib.loads(text)["rerun"].items()}
+    base = {"camera": {"any": {"source": "synthetic"}}}
+    try:
+        load(None, environment={}, sets=[f"rerun.{key}={value}" for key, value in rerun.items()], base=base)
+    except ConfigError as error:
+        pytest.fail(str(error))
+
+
+def test_what_the_page_says_that_it_says_it_says() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "edge").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)
+    said = re.findall(r"^\| `((?:it|its|they|no|refused) .+?)` \|", PAGE, re.MULTILINE)
+    assert len(said) == 6
+    assert [phrase for phrase in said if phrase not in source] == []
