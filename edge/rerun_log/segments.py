@@ -22,6 +22,7 @@ from edge.rerun_log import rrd
 from edge.rerun_log.arrears import Arrears, Note
 from edge.rerun_log.delivery import Ranges
 from edge.rerun_log.log import Entry
+from edge.rerun_log.recordings import is_being_written
 from edge.stats import DropCause, Stats
 
 log = logging.getLogger(__name__)
@@ -492,16 +493,6 @@ def mend(files: dict[Path, os.stat_result]) -> None:
                 path.unlink()
         except (OSError, rrd.BrokenRrdError) as error:
             log.warning("%s stays as it is: %s", path, error)
-
-
-def is_being_written(path: Path) -> bool:
-    """Whether some process has this file open to write a recording into it."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def whole_bytes(path: Path) -> int:
