@@ -25,6 +25,8 @@ from edge.rerun_log import rrd
 
 DEFAULT_PORT = 9876
 SECURE = "rerun+https"
+VERSION_HEADER, RUN_HEADER = "edge-pose-rerun", "edge-pose-run"
+"""In each answer of a hub: the version of the Rerun behind it, and a word for this run of it."""
 
 _NO_SERVER = "what answers there is no Rerun server"
 _SERVER_AWAY = (502, 503, 504)
@@ -222,8 +224,8 @@ class Channel:
         return ()
 
     def _look_at(self, headers: dict[str, str], call: int) -> None:
-        self.rerun_version = headers.get("edge-pose-rerun", self.rerun_version)
-        self.run = headers.get("edge-pose-run", self.run)
+        self.rerun_version = headers.get(VERSION_HEADER, self.rerun_version)
+        self.run = headers.get(RUN_HEADER, self.run)
         status = int(headers.get(":status", "200"))
         if status != 200:
             away = status in _SERVER_AWAY

@@ -17,6 +17,7 @@ from edge.pacing import Backoff, Deadline
 from edge.reports import LinkState
 from edge.rerun_log import rrd
 from edge.rerun_log.channel import Address, Channel, ChannelBrokenError
+from edge.rerun_log.hub import mismatch
 from edge.rerun_log.log import Entry, Receiver, SceneLog
 from edge.stats import DropCause
 
@@ -242,10 +243,9 @@ class Forwarder:
         self._log.failed(receiver, stream.on_its_way())
 
     def _compare_versions(self, theirs: str) -> None:
-        if theirs not in ("", rr.__version__, self._told_version):
+        if theirs != self._told_version and (said := mismatch(theirs, rr.__version__, "device")):
             self._told_version = theirs
-            told = "Rerun at %s is %s, here it is %s: viewers may not show what this device sends; install the same"
-            log.warning(told, self._address, theirs, rr.__version__)
+            log.warning("Rerun at %s: %s", self._address, said)
 
     def _drain_waker(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from edge import tls
-from edge.rerun_log.channel import DEFAULT_PORT, SECURE, Address
+from edge.rerun_log.channel import DEFAULT_PORT, SECURE, VERSION_HEADER, Address
 
 READ_MESSAGES = "/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
-VERSION_HEADER = "edge-pose-rerun"
-"""In each answer of a hub: the version of the Rerun behind it."""
 
 # nginx's 495 and 496, of a certificate that is not in order or missing, which it sends as 400.
 _NO_CERTIFICATE = (400, 495, 496)
@@ -95,10 +93,10 @@ def why_away(error: Exception) -> str:
             return str(error) or type(error).__name__
 
 
-def mismatch(hub: str, viewer: str) -> str:
+def mismatch(hub: str, here: str, who: str = "viewer") -> str:
     """What to say of two versions of Rerun that don't understand each other; "" when they do, or one is not known."""
-    theirs, ours = (re.match(r"\d+\.\d+", version) for version in (hub, viewer))
+    theirs, ours = (re.match(r"\d+\.\d+", version) for version in (hub, here))
     if theirs is None or ours is None or theirs[0] == ours[0]:
         return ""
-    return f"the hub has Rerun {hub} and this viewer is {viewer}: they may not understand each other; \
+    return f"the hub has Rerun {hub} and this {who} is {here}: they may not understand each other; \
 have the same edge-pose on both"

@@ -29,8 +29,8 @@ import h2.settings
 from edge.logs import FaultLog, printable
 from edge.pacing import Backoff
 from edge.reports import LinkState
-from edge.rerun_log.channel import Address
-from edge.rerun_log.hub import READ_MESSAGES, VERSION_HEADER, Answer, mismatch, why_away
+from edge.rerun_log.channel import VERSION_HEADER, Address
+from edge.rerun_log.hub import READ_MESSAGES, Answer, mismatch, why_away
 
 log = logging.getLogger(__name__)
 

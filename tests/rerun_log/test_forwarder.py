@@ -351,8 +351,9 @@ def test_another_version_of_rerun_is_told_once(tmp_path: Path, caplog: pytest.Lo
         site.nginx.start()
         eventually(sender.is_(LinkState.LIVE))
         told = [line for line in warnings(caplog) if "0.1.0" in line]
-    remedy = "viewers may not show what this device sends; install the same"
-    assert told == [f"Rerun at localhost:{site.port} is 0.1.0, here it is {rr.__version__}: {remedy}"]
+    which = f"the hub has Rerun 0.1.0 and this device is {rr.__version__}"
+    remedy = "they may not understand each other; have the same edge-pose on both"
+    assert told == [f"Rerun at localhost:{site.port}: {which}: {remedy}"]
 
 
 def test_the_same_version_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
