@@ -27,7 +27,9 @@ from edge.rerun_log.relay import Relay, user_of
 from edge.tls import Identity
 from tests.conftest import eventually
 from tests.rerun_log.reading import rows
-from tests.rerun_log.tls_hub import TlsHub, tls_hub
+from tests.rerun_log.tls_hub import TlsHub, log_points, tls_hub
+from tests.secured_broker import HOST
+from tests.secured_hub import secured_hub
 from tests.servers import certificates, free_port
 
 pytestmark = pytest.mark.integration
@@ -187,6 +189,26 @@ def test_what_is_no_http2_is_hung_up_on(hub: TlsHub) -> None:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 2)
         while received := plain.recv(4096):
             assert b"HTTP/1.1" not in received
+
+
+def test_a_new_list_of_the_revoked_ends_no_view_but_theirs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The hub that is shipped cuts every connection then, so that each client has to show anew who it is."""
+    with secured_hub() as (hub, authorities):
+        authorities.person("anna", "reader")
+        identity = Identity("rerun", authorities.servers_ca, *authorities.certificate("anna"))
+        address = Address.of(f"rerun+https://{HOST}:{hub.port}/proxy", identity)
+        log_points(f"rerun+http://127.0.0.1:{hub.grpc_port}/proxy", 0)
+        with Relay(address, retry_s=0.2) as way, Viewer(way.url, tmp_path) as viewer:
+            eventually(lambda: viewer.has(0), PATIENCE_S)
+            hub.reload()
+            eventually(lambda: "the connection was cut" in caplog.text, PATIENCE_S)
+            log_points(f"rerun+http://127.0.0.1:{hub.grpc_port}/proxy", 1)
+            eventually(lambda: viewer.has(0, 1), PATIENCE_S)
+            authorities.revoke("people", "anna")
+            hub.bring_crls()
+            hub.reload()
+            eventually(lambda: "this one expired, was revoked" in caplog.text, PATIENCE_S)
+            eventually(lambda: way.state is LinkState.OFF, PATIENCE_S)
 
 
 CONNECT = """

@@ -88,13 +88,17 @@ class TlsHub:
 
     def push(self, *frames: int) -> None:
         """Log points at these frames, as a device without a certificate could from inside the hub."""
-        recording = rr.RecordingStream("edge-pose-hall", recording_id="hall-20260101T000000Z-0000abcd")
-        recording.connect_grpc(self.rerun.url)
-        for frame in frames:
-            recording.set_time("frame_idx", sequence=frame)
-            recording.log("/points", rr.Points2D([[frame, 1.0]]))
-        recording.flush(timeout_sec=5.0)
-        recording.disconnect()
+        log_points(self.rerun.url, *frames)
+
+
+def log_points(url: str, *frames: int) -> None:
+    recording = rr.RecordingStream("edge-pose-hall", recording_id="hall-20260101T000000Z-0000abcd")
+    recording.connect_grpc(url)
+    for frame in frames:
+        recording.set_time("frame_idx", sequence=frame)
+        recording.log("/points", rr.Points2D([[frame, 1.0]]))
+    recording.flush(timeout_sec=5.0)
+    recording.disconnect()
 
 
 @contextlib.contextmanager
