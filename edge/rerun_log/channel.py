@@ -6,9 +6,12 @@ caller has said that there are no more, means that the server has them all. The 
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
 import ssl
+import struct
+import termios
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +33,8 @@ VERSION_HEADER, RUN_HEADER = "edge-pose-rerun", "edge-pose-run"
 
 _NO_SERVER = "what answers there is no Rerun server"
 _SERVER_AWAY = (502, 503, 504)
+_FRAME_HEAD_BYTES = 9
+_GOAWAY = 7
 _UNSENT_BYTES = 65_536
 """What waits in front of the network: new data can't overtake it."""
 
@@ -87,16 +92,27 @@ class Channel:
         self.run = ""
         """Which run of the server it is, if that is told: another one has forgotten what this one had."""
         self.moved_s = time.monotonic()
-        """When the other end last took something or answered."""
-        self.heard_s = self.moved_s
-        """When anything came from there, be it only from what stands in front of the server."""
-        self.is_leaving = False
-        """The other end takes no more calls; it answers those that it has."""
+        """When the other end last took or sent anything, be that only what stands in front of the server."""
+        self._sent = self._reached = 0
+        self._ends: dict[int, int] = {}
+        self._due_s: dict[int, float] = {}
+        self._answered_s = 0.0
+        self._arriving = bytearray()
+        self._last_answered: int | None = None
         try:
             self._h2.initiate_connection()
             self._write()
         except OSError as error:
             raise self._broken(error) from None
+
+    @property
+    def is_leaving(self) -> bool:
+        """The other end takes no more calls; it answers those that it `answers`."""
+        return self._last_answered is not None
+
+    def answers(self, call: int) -> bool:
+        """Whether the acknowledgement of a call can still come."""
+        return self._last_answered is None or call <= self._last_answered
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -132,15 +148,19 @@ class Channel:
     def end(self, call: int) -> None:
         """No more messages: what comes now is the acknowledgement."""
         self._h2.end_stream(call)
+        self._unsent += self._h2.data_to_send()
+        self._ends[call] = self._sent + len(self._unsent)
 
-    def ping(self) -> None:
-        """Ask for a sign of life from the nearest end, be that only what stands in front of the server."""
-        self._h2.ping(b"edgepose")
+    @property
+    def silent_s(self) -> float:
+        """So long an answer is due: the other end has all of a call, and has answered none since."""
+        return time.monotonic() - max(min(self._due_s.values()), self._answered_s) if self._due_s else 0.0
 
     def turn(self, wait_s: float, waker: int) -> list[int]:
         """Send and receive what is possible, waiting up to `wait_s` for that, or for `waker` to be readable. The calls
         that are acknowledged by now."""
         wants_to_write = not self._write()
+        self._look_what_has_arrived()
         pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
         poll = select.poll()
         poll.register(waker, select.POLLIN)
@@ -162,6 +182,7 @@ class Channel:
         try:
             while self._unsent:
                 sent = self._socket.send(self._unsent)
+                self._sent += sent
                 del self._unsent[:sent]
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return False
@@ -169,12 +190,22 @@ class Channel:
             raise self._broken(error) from None
         return True
 
+    def _look_what_has_arrived(self) -> None:
+        """By what the other end's kernel has acknowledged: over a slow link that takes as long as it takes, but from
+        then on the server's answer is due. What TLS adds is a hundredth, and on its way with the rest."""
+        (waiting,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+        if (reached := self._sent - waiting) > self._reached:
+            self._reached, self.moved_s = reached, time.monotonic()
+        for call, end in self._ends.items():
+            if reached >= end:
+                self._due_s.setdefault(call, time.monotonic())
+
     def _read(self) -> list[int]:
         acknowledged: list[int] = []
         try:
             while content := self._socket.recv(65_536):
-                self.heard_s = time.monotonic()
-                for event in self._h2.receive_data(content):
+                self.moved_s = time.monotonic()
+                for event in self._h2.receive_data(self._without_farewells(content)):
                     self._has_spoken = True
                     acknowledged += self._met(event)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -208,20 +239,41 @@ class Channel:
                 self._look_at({str(name): str(value) for name, value in event.headers}, event.stream_id)
             case h2.events.DataReceived():
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            case h2.events.WindowUpdated():
-                self.moved_s = self.heard_s
             case h2.events.StreamEnded():
-                self.moved_s = self.heard_s
+                self._answered_s = self.moved_s
+                self._ends.pop(event.stream_id, None)
+                self._due_s.pop(event.stream_id, None)
                 if self._status.pop(event.stream_id, "") != "0":
                     raise ChannelBrokenError(_NO_SERVER)
                 return (event.stream_id,)
             case h2.events.StreamReset():
                 raise ChannelBrokenError(f"the other end broke off: HTTP/2 error {event.error_code}")
-            case h2.events.ConnectionTerminated() if event.error_code == h2.errors.ErrorCodes.NO_ERROR:
-                self.is_leaving = True
-            case h2.events.ConnectionTerminated():
-                raise ChannelBrokenError(f"the other end broke off: HTTP/2 error {event.error_code}")
         return ()
+
+    def _without_farewells(self, content: bytes) -> bytes:
+        """The whole frames that have come, but for GOAWAY. For h2 that ends everything at once, while calls that the
+        other end has begun with go on: RFC 9113, 6.8. nginx says it at each reload, and after so many calls."""
+        self._arriving += content
+        passed = bytearray()
+        while len(self._arriving) >= _FRAME_HEAD_BYTES:
+            length = int.from_bytes(self._arriving[:3], "big")
+            if length > self._h2.max_inbound_frame_size:  # for h2 to refuse
+                passed += self._arriving
+                self._arriving.clear()
+                break
+            end = _FRAME_HEAD_BYTES + length
+            if len(self._arriving) < end:
+                break
+            frame = bytes(self._arriving[:end])
+            del self._arriving[:end]
+            if frame[3] == _GOAWAY:
+                last, error = struct.unpack_from(">II", frame, _FRAME_HEAD_BYTES)
+                self._last_answered = last & 0x7FFF_FFFF
+                if error != h2.errors.ErrorCodes.NO_ERROR:
+                    raise ChannelBrokenError(f"the other end broke off: HTTP/2 error {error}")
+            else:
+                passed += frame
+        return bytes(passed)
 
     def _look_at(self, headers: dict[str, str], call: int) -> None:
         self.rerun_version = headers.get(VERSION_HEADER, self.rerun_version)

@@ -37,6 +37,8 @@ _GIVE_UP_S = 4.0
 """So long nothing moves until the connection counts as dead, though nobody has said so."""
 
 _QUIET_S = 5.0
+"""So often a server is asked for an acknowledgement though there is nothing new."""
+
 _MOST_WAITING = 40
 """So many entries may wait for their turn, four seconds of one camera; more, and the newest go first."""
 
@@ -53,6 +55,13 @@ class _Call:
     entries: list[tuple[int, int]] = field(default_factory=list)
     nbytes: int = 0
     since_s: float = field(default_factory=time.monotonic)
+    """When the first entry came; without any, when it was begun, and then when it was ended."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for an acknowledgement."""
+        age_s = time.monotonic() - self.since_s
+        return age_s > (_CALL_S if self.entries else _QUIET_S) or self.nbytes > _CALL_BYTES
 
 
 class _Lane:
@@ -234,7 +243,7 @@ class Forwarder:
             if time.monotonic() > self._note_s:
                 self._note_s = time.monotonic() + _NOTE_EVERY_S
                 self._log.note(receiver)
-            still_s = stream.still_s()
+            still_s = max(stream.still_s(), stream.channel.silent_s)
             if still_s > _GIVE_UP_S:
                 raise ChannelBrokenError(f"it has taken nothing for {still_s:.0f} s")
             stuck = still_s > _STUCK_S
@@ -262,7 +271,6 @@ class _Stream:
         self._live = _Lane()
         self._gap = _Lane()
         self._allowance = _Allowance(gap_bytes_s)
-        self._pinged_s = 0.0
 
     def introduce(self, waker: int, ended: Callable[[], bool]) -> None:
         """Send what does not change. When that is acknowledged there is a server, and one that takes what it gets."""
@@ -281,7 +289,7 @@ class _Stream:
                 return
             with contextlib.suppress(BlockingIOError):
                 os.read(waker, 4096)
-            if time.monotonic() - channel.heard_s > _CONNECT_S:
+            if time.monotonic() - channel.moved_s > _CONNECT_S:
                 raise ChannelBrokenError("it does not answer")
         raise ChannelBrokenError("it has not answered yet")
 
@@ -289,42 +297,47 @@ class _Stream:
         """Whether nothing more is to come over this connection."""
         if deadline is not None and not deadline.left_s():
             return True
-        idle = not (self._live.waiting or self._gap.waiting or self._live.open or self._gap.open)
+        idle = not self.on_its_way()
         if self.channel.is_leaving:
-            return idle
+            return not any(self.channel.answers(number) for number in self._calls())
         return deadline is not None and idle and not self._log.has_more(self._receiver)
 
     def still_s(self) -> float:
         """So long nothing has moved, though something should."""
         lanes = (self._live, self._gap)
-        since = [call.since_s for lane in lanes for call in (*lane.waiting.values(), lane.open) if call is not None]
-        now_s = time.monotonic()
-        if since:
-            return now_s - max(min(since), self.channel.moved_s)
-        if now_s - self.channel.heard_s > _QUIET_S:
-            if self._pinged_s <= self.channel.heard_s:
-                self.channel.ping()
-                self._pinged_s = now_s
-            return now_s - self._pinged_s
-        return 0.0
+        calls = [*self._live.waiting.values(), *self._gap.waiting.values()]
+        calls += [lane.open for lane in lanes if lane.open is not None and lane.open.entries]
+        if not calls:
+            return 0.0
+        return time.monotonic() - max(min(call.since_s for call in calls), self.channel.moved_s)
 
     def turn(self, waker: int, deadline: Deadline | None) -> None:
         """Send what there is and the other end takes, and see what it has acknowledged."""
         self._log.catch_up(self._receiver, _MOST_WAITING)
         self._fill(self._live, hurried=deadline is not None)
         self._fill(self._gap, hurried=deadline is not None)
-        for number in self.channel.turn(self._wait_s(), waker):
+        if self._live.open is None and deadline is None and not self.channel.is_leaving:
+            # With none open a server could end and another one come, and nobody here would know.
+            self._live.open = _Call(self.channel.begin())
+        for number in self.channel.turn(self._wait_s(deadline), waker):
             for lane in (self._live, self._gap):
                 if call := lane.waiting.pop(number, None):
                     self._log.acknowledged(self._receiver, call.entries)
+
+    def _calls(self) -> list[int]:
+        lanes = (self._live, self._gap)
+        return [call.number for lane in lanes for call in (*lane.waiting.values(), lane.open) if call is not None]
 
     def on_its_way(self) -> list[tuple[int, int]]:
         """(number, rows) of what has not been acknowledged."""
         return [*self._live.entries(), *self._gap.entries()]
 
-    def _wait_s(self) -> float:
+    def _wait_s(self, deadline: Deadline | None) -> float:
         """Until something has to be done though nothing happens."""
-        ends = [call.since_s + _CALL_S - time.monotonic() for call in (self._live.open, self._gap.open) if call]
+        open_calls = [lane.open for lane in (self._live, self._gap) if lane.open is not None and lane.open.entries]
+        ends = [call.since_s + _CALL_S - time.monotonic() for call in open_calls]
+        if deadline is not None:
+            ends.append(deadline.left_s())
         return max(0.0, min([_TURN_S, *ends]))
 
     def _fill(self, lane: _Lane, *, hurried: bool) -> None:
@@ -340,7 +353,10 @@ class _Stream:
                 lane.unfinished = lane.unfinished[room:]
             if lane.unfinished:
                 return  # it takes no more just now
-            if hurried or call.nbytes > _CALL_BYTES or time.monotonic() - call.since_s > _CALL_S:
+            in_a_hurry = entry is None and (hurried or self.channel.is_leaving)
+            if call.is_due or in_a_hurry:
+                if not call.entries:
+                    call.since_s = time.monotonic()
                 self.channel.end(call.number)
                 lane.waiting[call.number] = call
                 lane.open = None
@@ -350,6 +366,8 @@ class _Stream:
     def _open(self, lane: _Lane, entry: Entry) -> None:
         if lane.open is None:
             lane.open = _Call(self.channel.begin())
+        if not lane.open.entries:
+            lane.open.since_s = time.monotonic()
         requests = _requests(entry.framed)
         lane.open.entries.append((entry.number, entry.rows))
         lane.open.nbytes += len(requests)
