@@ -18,6 +18,7 @@ class DropCause(StrEnum):
     LANE_FULL = "lane_full"  # the sink was too slow, its lane let the oldest go
     DISCONNECTED = "disconnected"  # the receiver is away
     SLOW_RECEIVER = "slow_receiver"  # the receiver is there and does not take what it gets
+    REFUSED = "refused"  # the receiver can't read it
     TOO_LARGE = "too_large"  # more than the receiver takes in one piece
     BROKEN_GROUP = "broken_group"  # a video packet whose keyframe is gone can't be shown
     ESTIMATOR_FAILED = "estimator_failed"  # the pose estimator broke, with this frame or before it

@@ -15,7 +15,7 @@ import termios
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import h2.config
 import h2.connection
@@ -24,6 +24,7 @@ import h2.events
 import h2.exceptions
 
 from edge import tls
+from edge.logs import printable
 from edge.rerun_log import rrd
 
 DEFAULT_PORT = 9876
@@ -33,6 +34,7 @@ VERSION_HEADER, RUN_HEADER = "edge-pose-rerun", "edge-pose-run"
 
 _NO_SERVER = "what answers there is no Rerun server"
 _SERVER_AWAY = (502, 503, 504)
+_UNREADABLE = ("3", "13")  # gRPC's INVALID_ARGUMENT and INTERNAL
 _FRAME_HEAD_BYTES = 9
 _GOAWAY = 7
 _UNSENT_BYTES = 65_536
@@ -43,13 +45,22 @@ class ChannelBrokenError(Exception):
     """There is no connection, or no longer one; the text says why, in a line.
 
     server_ended: it is the server that has ended, and not just the way to it; when it is back it has forgotten all.
-    is_refusal: somebody has to change something, be it here or there.
+    is_refusal: somebody has to change something, be it here or there. refused_call: of which the server could not read
+    what it carried, and never will.
     """
 
-    def __init__(self, why: str, *, server_ended: bool = False, is_refusal: bool = False) -> None:
+    def __init__(
+        self,
+        why: str,
+        *,
+        server_ended: bool = False,
+        is_refusal: bool = False,
+        refused_call: int | None = None,
+    ) -> None:
         super().__init__(why)
         self.server_ended = server_ended
         self.is_refusal = is_refusal
+        self.refused_call = refused_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,15 +289,17 @@ class Channel:
     def _look_at(self, headers: dict[str, str], call: int) -> None:
         self.rerun_version = headers.get(VERSION_HEADER, self.rerun_version)
         self.run = headers.get(RUN_HEADER, self.run)
-        status = int(headers.get(":status", "200"))
-        if status != 200:
-            away = status in _SERVER_AWAY
-            raise ChannelBrokenError(_why_refused(status), server_ended=away, is_refusal=not away)
+        http_status = int(headers.get(":status", "200"))
+        if http_status != 200:
+            away = http_status in _SERVER_AWAY
+            raise ChannelBrokenError(_why_refused(http_status), server_ended=away, is_refusal=not away)
         if "grpc-status" in headers:
-            self._status[call] = headers["grpc-status"]
-            if headers["grpc-status"] != "0":
-                message = headers.get("grpc-message", "no reason given")
-                raise ChannelBrokenError(f"the other end refuses: gRPC status {headers['grpc-status']}, {message}")
+            self._status[call] = status = headers["grpc-status"]
+            if status != "0":
+                message = unquote(headers.get("grpc-message", "no reason given"))
+                why = f"the other end refuses: gRPC status {status}, {printable(message)[:200]}"
+                unreadable = call if status in _UNREADABLE else None
+                raise ChannelBrokenError(why, is_refusal=True, refused_call=unreadable)
 
 
 def _connected(address: Address, timeout_s: float) -> socket.socket:

@@ -199,6 +199,8 @@ class Forwarder:
                 self._serve(stream, receiver)
             except ChannelBrokenError as error:
                 self._log.failed(receiver, stream.on_its_way())
+                if error.refused_call is not None:
+                    self._log.give_up(receiver, stream.entries_of(error.refused_call))
                 if error.server_ended and not channel.run:
                     self._log.forgotten(receiver)
                 self._lost(error)
@@ -331,6 +333,11 @@ class _Stream:
     def on_its_way(self) -> list[tuple[int, int]]:
         """(number, rows) of what has not been acknowledged."""
         return [*self._live.entries(), *self._gap.entries()]
+
+    def entries_of(self, number: int) -> list[tuple[int, int]]:
+        """What one of the calls carries that have not been acknowledged."""
+        calls = [call for lane in (self._live, self._gap) for call in (*lane.waiting.values(), lane.open)]
+        return [entry for call in calls if call is not None and call.number == number for entry in call.entries]
 
     def _wait_s(self, deadline: Deadline | None) -> float:
         """Until something has to be done though nothing happens."""

@@ -223,6 +223,12 @@ class SceneLog:
             receiver.delivery.connected(self._next)
             self._lose([each for each in entries if not self._is_here(each[0])])
 
+    def give_up(self, receiver: Receiver, entries: Sequence[tuple[int, int]]) -> None:
+        """(number, rows) of what its peer can't read: sent again, that would end each connection."""
+        with self._lock:
+            rows = sum(rows for number, rows in entries if receiver.delivery.given_up(number))
+        self._stats.dropped(receiver.name, DropCause.REFUSED, rows)
+
     def gone(self, entries: Sequence[tuple[int, int]]) -> None:
         """(number, rows) of what the store no longer holds."""
         with self._lock:

@@ -41,7 +41,6 @@ from typing import Any
 import av
 from rerun.chunk import RrdReader
 
-from edge.cli.local_server import free_port
 from tests.cli.command import COMMAND
 from tests.conftest import CLIP, eventually
 from tests.measure.cable import Cable
@@ -50,6 +49,7 @@ from tests.rerun_log import reading
 from tests.rerun_log.hubs import ended, nginx, rerun
 from tests.rerun_log.onlooker import Onlooker
 from tests.secured_broker import HOST, ROOT, Authorities
+from tests.servers import free_port
 
 VIDEO, POINTS = f"/camera/{CAMERA}/video", f"/camera/{CAMERA}/video/pose/points"
 

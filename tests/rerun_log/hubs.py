@@ -13,11 +13,11 @@ from pathlib import Path
 import rerun as rr
 
 from edge import tls
-from edge.cli.local_server import free_port, wait_until_listening
+from edge.cli.local_server import wait_until_listening
 from edge.rerun_log import rrd
 from edge.rerun_log.channel import Address
 from edge.rerun_log.program import rerun_program, without_analytics
-from tests.servers import certificates, client_certificate
+from tests.servers import certificates, client_certificate, free_port
 
 DEVICE = "hall"
 STRANGER = "stranger"

@@ -18,9 +18,9 @@ import pytest
 import rerun as rr
 from rerun.chunk import Chunk
 
-from edge.cli.local_server import free_port
 from edge.pacing import Deadline
 from edge.reports import LinkState
+from edge.rerun_log import rrd
 from edge.rerun_log.channel import Address
 from edge.rerun_log.forwarder import Forwarder
 from edge.rerun_log.log import SceneLog
@@ -35,7 +35,7 @@ from tests.rerun_log.hubs import Hub, ended, remade, rerun
 from tests.rerun_log.onlooker import Onlooker
 from tests.rerun_log.reading import received, static
 from tests.rerun_log.scenes import scene
-from tests.servers import Relay, rerun_server
+from tests.servers import Relay, free_port, rerun_server
 
 pytestmark = pytest.mark.integration
 
@@ -354,6 +354,23 @@ def test_another_version_of_rerun_is_told_once(tmp_path: Path, caplog: pytest.Lo
     which = f"the hub has Rerun 0.1.0 and this device is {rr.__version__}"
     remedy = "they may not understand each other; have the same edge-pose on both"
     assert told == [f"Rerun at localhost:{site.port}: {which}: {remedy}"]
+
+
+def test_what_the_server_can_not_read_is_given_up_and_the_rest_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rerun_server() as server, link(plain(server.port)) as sender:
+        sender.points(3)
+        eventually(sender.has_delivered)
+        garbage = rrd.Message(rrd.Kind.CHUNK, memoryview(b"no protobuf at all")).framed
+        with sender.log._lock:
+            sender.log._append(garbage, rows=1, entity="", keyframe=True)
+        eventually(sender.stats.drops)
+        sender.points(3)
+        eventually(sender.has_delivered)
+        assert sender.stats.drops() == {("rerun link", DropCause.REFUSED): 1}
+        assert sender.stats.sends() == {"rerun link rows": 6}
+    assert "the other end refuses: gRPC status" in caplog.text
 
 
 # --- ends of a connection that are no faults
