@@ -14,9 +14,10 @@ import ssl
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import h2.config
@@ -36,6 +37,7 @@ SERVICE = "/rerun.sdk_comms.v1alpha1.MessageProxyService"
 _CONFIGURED_IN = "/etc/edge-pose-hub"
 _RUNS_IN = "/run/edge-pose-hub"
 _TIMEOUT_S = 30.0
+_AS_SHIPPED: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ class Answer:
 
 
 class SecuredHub:
-    """A hub at a free port. server_options: of Rerun's server, further ones than the unit's."""
+    """A hub at a free port. server_options: of Rerun's server, with other values than the unit's."""
 
-    def __init__(self, folder: Path, authorities: Authorities, *, server_options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, authorities: Authorities, *, server_options: Mapping[str, str] = _AS_SHIPPED
+    ) -> None:
         self.folder = folder
         self._authorities = authorities
         self.port, self.grpc_port, self.page_port = free_port(), free_port(), free_port()
@@ -125,10 +129,12 @@ class SecuredHub:
             text = text.replace(before, after)
         return text
 
-    def _start(self, options: Sequence[str]) -> None:
-        command = [str(rerun_program()), *served(), *options]
+    def _start(self, options: Mapping[str, str]) -> None:
+        command = [str(rerun_program()), *served()]
         for before, after in (("9875", self.grpc_port), ("9874", self.page_port)):
             command[command.index(before)] = str(after)
+        for option, value in options.items():
+            command[command.index(option) + 1] = value
         environment = {**os.environ, **without_analytics(self.folder / "config")}
         with self.log.open("ab") as out:
             self._rerun = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
@@ -152,7 +158,7 @@ def _nginx(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def secured_hub(*, server_options: Sequence[str] = ()) -> Iterator[tuple[SecuredHub, Authorities]]:
+def secured_hub(*, server_options: Mapping[str, str] = _AS_SHIPPED) -> Iterator[tuple[SecuredHub, Authorities]]:
     """A hub and its site's authorities."""
     with tempfile.TemporaryDirectory(prefix="edge-pose-site-") as scratch, tempfile.TemporaryDirectory() as place:
         authorities = Authorities(Path(scratch))
