@@ -37,6 +37,7 @@ _SERVER_AWAY = (502, 503, 504)
 _UNREADABLE = ("3", "13")  # gRPC's INVALID_ARGUMENT and INTERNAL
 _FRAME_HEAD_BYTES = 9
 _GOAWAY = 7
+_READS, _READ_BYTES = 16, 65_536
 _UNSENT_BYTES = 65_536
 """What waits in front of the network: new data can't overtake it."""
 
@@ -98,23 +99,29 @@ class Channel:
         self._status: dict[int, str] = {}
         self._has_ended = False
         self._has_spoken = False
+        self._has_more = False
         self.rerun_version = ""
         """What the other end runs, once it has answered anything, if it tells: an edge-pose hub does."""
         self.run = ""
         """Which run of the server it is, if that is told: another one has forgotten what this one had."""
         self.moved_s = time.monotonic()
-        """When the other end last took or sent anything, be that only what stands in front of the server."""
+        """When the other end last took something or said something about a call, be that only what stands in front of
+        the server. That it is alive is not enough."""
         self._sent = self._reached = 0
         self._ends: dict[int, int] = {}
         self._due_s: dict[int, float] = {}
         self._answered_s = 0.0
         self._arriving = bytearray()
         self._last_answered: int | None = None
-        try:
-            self._h2.initiate_connection()
-            self._write()
-        except OSError as error:
-            raise self._broken(error) from None
+        self._last_acknowledged = 0
+        self._h2.initiate_connection()
+        self.flush()
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether the other end takes one more call now."""
+        most = self._h2.remote_settings.max_concurrent_streams
+        return not self.is_leaving and self._h2.open_outbound_streams < most
 
     @property
     def is_leaving(self) -> bool:
@@ -164,21 +171,24 @@ class Channel:
 
     @property
     def silent_s(self) -> float:
-        """So long an answer is due: the other end has all of a call, and has answered none since."""
-        return time.monotonic() - max(min(self._due_s.values()), self._answered_s) if self._due_s else 0.0
+        """So long an answer is due: the other end has all of a call, and has answered none since, or a later one."""
+        now_s = time.monotonic()
+        left_out = [now_s - due_s for call, due_s in self._due_s.items() if call < self._last_acknowledged]
+        silent = [now_s - max(min(self._due_s.values()), self._answered_s)] if self._due_s else []
+        return max([*left_out, *silent], default=0.0)
 
     def turn(self, wait_s: float, waker: int) -> list[int]:
         """Send and receive what is possible, waiting up to `wait_s` for that, or for `waker` to be readable. The calls
         that are acknowledged by now."""
-        wants_to_write = not self._write()
+        wants_to_write = self.flush()
         self._look_what_has_arrived()
-        pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        pending = self._has_more or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0)
         poll = select.poll()
         poll.register(waker, select.POLLIN)
         poll.register(self._socket, select.POLLIN | (select.POLLOUT if wants_to_write else 0))
         found = dict(poll.poll(0 if pending else wait_s * 1000))
         if found.get(self.fileno(), 0) & select.POLLOUT:
-            self._write()
+            self.flush()
         if pending or found.get(self.fileno(), 0) & ~select.POLLOUT:
             return self._read()
         return []
@@ -187,19 +197,21 @@ class Channel:
         """Hang up at once; what has not been acknowledged may have arrived or not."""
         self._socket.close()
 
-    def _write(self) -> bool:
-        """Whether all that was to be sent is with the kernel."""
+    def flush(self) -> bool:
+        """Give the kernel what it takes. Whether it is worth to wait until it takes more."""
         self._unsent += self._h2.data_to_send()
         try:
             while self._unsent:
                 sent = self._socket.send(self._unsent)
                 self._sent += sent
                 del self._unsent[:sent]
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return True
+        except ssl.SSLWantReadError:  # TLS has to hear something first
             return False
         except OSError as error:
             raise self._broken(error) from None
-        return True
+        return False
 
     def _look_what_has_arrived(self) -> None:
         """By what the other end's kernel has acknowledged: over a slow link that takes as long as it takes, but from
@@ -212,17 +224,25 @@ class Channel:
                 self._due_s.setdefault(call, time.monotonic())
 
     def _read(self) -> list[int]:
+        """The calls that are acknowledged by what has come; no more than so much at a time, for who talks without end
+        must not keep this one from everything else."""
         acknowledged: list[int] = []
+        self._has_more = False
         try:
-            while content := self._socket.recv(65_536):
-                self.moved_s = time.monotonic()
+            for _ in range(_READS):
+                if not (content := self._socket.recv(_READ_BYTES)):
+                    break
                 for event in self._h2.receive_data(self._without_farewells(content)):
                     self._has_spoken = True
                     acknowledged += self._met(event)
+            else:
+                self._has_more = True
+                self.flush()
+                return acknowledged
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            self._write()
+            self.flush()
             return acknowledged
-        except h2.exceptions.ProtocolError:
+        except (h2.exceptions.ProtocolError, ValueError):  # the latter for headers that are no text
             raise ChannelBrokenError(_NO_SERVER) from None
         except OSError as error:
             raise self._broken(error) from None
@@ -242,16 +262,21 @@ class Channel:
         reset = isinstance(error, ConnectionError) and not self._is_behind_a_hub
         if reset and not self._has_spoken:
             return ChannelBrokenError(_NO_SERVER)
-        return ChannelBrokenError(_why_broken(error), server_ended=reset, is_refusal=isinstance(error, ssl.SSLError))
+        is_refusal = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+        return ChannelBrokenError(_why_broken(error), server_ended=reset, is_refusal=is_refusal)
 
     def _met(self, event: h2.events.Event) -> Sequence[int]:
         match event:
+            case h2.events.WindowUpdated():
+                self.moved_s = time.monotonic()
             case h2.events.ResponseReceived() | h2.events.TrailersReceived():
+                self.moved_s = time.monotonic()
                 self._look_at({str(name): str(value) for name, value in event.headers}, event.stream_id)
             case h2.events.DataReceived():
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             case h2.events.StreamEnded():
-                self._answered_s = self.moved_s
+                self.moved_s = self._answered_s = time.monotonic()
+                self._last_acknowledged = max(self._last_acknowledged, event.stream_id)
                 self._ends.pop(event.stream_id, None)
                 self._due_s.pop(event.stream_id, None)
                 if self._status.pop(event.stream_id, "") != "0":
@@ -289,7 +314,7 @@ class Channel:
     def _look_at(self, headers: dict[str, str], call: int) -> None:
         self.rerun_version = headers.get(VERSION_HEADER, self.rerun_version)
         self.run = headers.get(RUN_HEADER, self.run)
-        http_status = int(headers.get(":status", "200"))
+        http_status = int(headers.get(":status", "200"))  # ValueError: no server of Rerun's
         if http_status != 200:
             away = http_status in _SERVER_AWAY
             raise ChannelBrokenError(_why_refused(http_status), server_ended=away, is_refusal=not away)

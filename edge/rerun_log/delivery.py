@@ -88,11 +88,6 @@ class Delivery:
         """What is not acknowledged, on its way or not."""
         return self._wanted
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether anything of the gap is neither there nor on its way."""
-        return self.next_of_gap() is not None
-
     def appended(self, number: int) -> None:
         self._wanted.add(number, number + 1)
         self.end = number + 1

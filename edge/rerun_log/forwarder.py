@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 _CONNECT_S = 2.5
 """For each step of a connection: with 200 ms of delay and a lost packet it takes 1.5 s."""
 
+_INTRODUCTION_S = 10.0
+"""So long the scene's description, 33 kB, may take though it gets on."""
+
 _CALL_S = 1.0
 _CALL_BYTES = 1_000_000
 _UNACKNOWLEDGED_BYTES = 4_000_000
@@ -54,6 +57,8 @@ class _Call:
     number: int
     entries: list[tuple[int, int]] = field(default_factory=list)
     nbytes: int = 0
+    is_alone: bool = False
+    """It carries one entry of those of which the server could not read one."""
     since_s: float = field(default_factory=time.monotonic)
     """When the first entry came; without any, when it was begun, and then when it was ended."""
 
@@ -61,7 +66,7 @@ class _Call:
     def is_due(self) -> bool:
         """Whether it is time for an acknowledgement."""
         age_s = time.monotonic() - self.since_s
-        return age_s > (_CALL_S if self.entries else _QUIET_S) or self.nbytes > _CALL_BYTES
+        return self.is_alone or age_s > (_CALL_S if self.entries else _QUIET_S) or self.nbytes > _CALL_BYTES
 
 
 class _Lane:
@@ -135,12 +140,13 @@ class Forwarder:
         self._backoff = Backoff(first_s=0.25, most_s=2.0)
         self._faults = FaultLog(log)
         self._told_version = ""
-        self._run_there = ""
+        self._suspects: set[int] = set()
         self._has_streamed = False
         self._note_s = time.monotonic() + _NOTE_EVERY_S
         self._quiet_until_s = time.monotonic() + grace_s
         self._deadline: Deadline | None = None
-        self._waker, self._wake_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = threading.Event()
+        self._waker = self._wake_up = -1
         self._thread = threading.Thread(target=self._run, name=f"forwarder-{name}", daemon=True)
 
     @property
@@ -153,12 +159,14 @@ class Forwarder:
         return 0 if self._receiver is None else self._log.behind(self._receiver)
 
     def start(self) -> None:
+        self._waker, self._wake_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._receiver = self._log.attach(self._key, self.name, self._wake)
         self._thread.start()
 
     def close(self, deadline: Deadline) -> None:
         """End it; what can still be delivered is, as far as `deadline` allows."""
         self._deadline = deadline
+        self._closing.set()
         self._wake()
 
     def join(self) -> bool:
@@ -167,8 +175,8 @@ class Forwarder:
         self._thread.join(self._deadline.left_s() + 0.1)
         if self._thread.is_alive():
             return False
-        os.close(self._waker)
-        os.close(self._wake_up)
+        for end in (self._waker, self._wake_up):
+            os.close(end)
         return True
 
     def _wake(self) -> None:
@@ -179,41 +187,56 @@ class Forwarder:
         return self._deadline is not None and not self._deadline.left_s()
 
     def _sleep(self, seconds: float) -> None:
-        end_s = time.monotonic() + seconds
-        while self._deadline is None and (left_s := end_s - time.monotonic()) > 0:
-            time.sleep(min(left_s, 0.05))
+        self._closing.wait(seconds)
 
     def _run(self) -> None:
         receiver = self._receiver
         assert receiver is not None, "it was started"
-        while self._deadline is None:
+        try:
+            while self._deadline is None:
+                self._state = LinkState.AWAY
+                receiver.cause = DropCause.DISCONNECTED
+                self._connect_and_serve(receiver)
+        finally:
             self._state = LinkState.AWAY
-            receiver.cause = DropCause.DISCONNECTED
-            try:
-                channel = Channel(self._address, _CONNECT_S)
-            except ChannelBrokenError as error:
-                self._lost(error)
-                continue
-            stream = _Stream(channel, self._log, receiver, self._gap_bytes_s)
-            try:
-                self._serve(stream, receiver)
-            except ChannelBrokenError as error:
-                self._log.failed(receiver, stream.on_its_way())
-                if error.refused_call is not None:
-                    self._log.give_up(receiver, stream.entries_of(error.refused_call))
-                if error.server_ended and not channel.run:
-                    self._log.forgotten(receiver)
-                self._lost(error)
-            except Exception:  # noqa: BLE001 - h2 may raise what it likes
-                # Without this thread nothing would be shipped any more, and nobody would see why.
-                self._log.failed(receiver, stream.on_its_way())
-                told = "link to Rerun at %s failed in a way nobody foresaw"
-                self._faults.failed(told, self._address, kind="unforeseen", exc_info=True)
+            self._log.detach(receiver, self._wake)
+
+    def _connect_and_serve(self, receiver: Receiver) -> None:
+        channel = stream = None
+        try:
+            channel = Channel(self._address, _CONNECT_S)
+            stream = _Stream(channel, self._log, receiver, self._gap_bytes_s, self._suspects)
+            begun_s = time.monotonic()
+            self._serve(stream, receiver)
+            if time.monotonic() - begun_s < _CALL_S:  # who lets us in just to leave is not to be asked all the time
                 self._sleep(self._backoff.next_s())
-            finally:
+        except ChannelBrokenError as error:
+            if stream is not None and channel is not None:
+                self._forget(stream, channel, receiver, error)
+            self._lost(error)
+        except Exception:  # noqa: BLE001 - h2 may raise what it likes
+            # Without this thread nothing would be shipped any more, and nobody would see why.
+            if stream is not None:
+                self._log.failed(receiver, stream.on_its_way())
+            told = "link to Rerun at %s failed in a way nobody foresaw"
+            self._faults.failed(told, self._address, kind="unforeseen", exc_info=True)
+            self._state = LinkState.AWAY
+            self._sleep(self._backoff.next_s())
+        finally:
+            if channel is not None:
                 channel.close()
-        self._state = LinkState.AWAY
-        self._log.detach(receiver, self._wake)
+
+    def _forget(self, stream: _Stream, channel: Channel, receiver: Receiver, error: ChannelBrokenError) -> None:
+        """What a broken connection leaves."""
+        self._log.failed(receiver, stream.on_its_way())
+        if error.refused_call is not None:
+            refused = stream.entries_of(error.refused_call)
+            if len(refused) == 1:
+                self._log.give_up(receiver, refused)
+            else:  # one of them it is, which shows when each goes alone
+                self._suspects.update(number for number, _ in refused)
+        if error.server_ended and not channel.run:
+            self._log.forgotten(receiver)
 
     def _lost(self, error: ChannelBrokenError) -> None:
         wait_s = self._backoff.next_s()
@@ -226,21 +249,20 @@ class Forwarder:
     def _serve(self, stream: _Stream, receiver: Receiver) -> None:
         """Until the end of the connection, or of this. Raises ChannelBrokenError."""
         stream.introduce(self._waker, self._is_out_of_time)
-        self._backoff.reset()
         self._state = LinkState.LIVE
-        if self._has_streamed:
-            self._faults.worked("streaming to Rerun at %s again", self._address)
-        else:
-            self._has_streamed = True
-            self._faults.worked("Rerun at %s answers now", self._address)
-            log.info("streaming to Rerun at %s", self._address)
+        receiver.cause = DropCause.SLOW_RECEIVER
         self._compare_versions(stream.channel.rerun_version)
-        run, self._run_there = self._run_there, stream.channel.run
-        if run and run != self._run_there:
+        if receiver.run and stream.channel.run not in ("", receiver.run):
             self._log.forgotten(receiver)
+        receiver.run = stream.channel.run or receiver.run
         self._log.connected(receiver)
+        is_told = False
         while not stream.is_over(self._deadline):
             stream.turn(self._waker, self._deadline)
+            if stream.has_delivered and not is_told:
+                is_told = True
+                self._backoff.reset()
+                self._say_that_it_works()
             self._drain_waker()
             if time.monotonic() > self._note_s:
                 self._note_s = time.monotonic() + _NOTE_EVERY_S
@@ -250,8 +272,17 @@ class Forwarder:
                 raise ChannelBrokenError(f"it has taken nothing for {still_s:.0f} s")
             stuck = still_s > _STUCK_S
             self._state = LinkState.STUCK if stuck else LinkState.LIVE
-            receiver.cause = DropCause.SLOW_RECEIVER
+            if stuck and self._deadline is not None:
+                break  # what it does not take now it will not take by then
         self._log.failed(receiver, stream.on_its_way())
+
+    def _say_that_it_works(self) -> None:
+        if self._has_streamed:
+            self._faults.worked("streaming to Rerun at %s again", self._address)
+        else:
+            self._has_streamed = True
+            self._faults.worked("Rerun at %s answers now", self._address)
+            log.info("streaming to Rerun at %s", self._address)
 
     def _compare_versions(self, theirs: str) -> None:
         if theirs != self._told_version and (said := mismatch(theirs, rr.__version__, "device")):
@@ -266,8 +297,13 @@ class Forwarder:
 class _Stream:
     """What goes over one connection, new and old."""
 
-    def __init__(self, channel: Channel, scene_log: SceneLog, receiver: Receiver, gap_bytes_s: float) -> None:
+    def __init__(
+        self, channel: Channel, scene_log: SceneLog, receiver: Receiver, gap_bytes_s: float, suspects: set[int]
+    ) -> None:
+        """suspects: entries to be sent alone, until they are acknowledged."""
         self.channel = channel
+        self.has_delivered = False
+        self._suspects = suspects
         self._log = scene_log
         self._receiver = receiver
         self._live = _Lane()
@@ -276,7 +312,7 @@ class _Stream:
 
     def introduce(self, waker: int, ended: Callable[[], bool]) -> None:
         """Send what does not change. When that is acknowledged there is a server, and one that takes what it gets."""
-        channel = self.channel
+        channel, limit_s = self.channel, time.monotonic() + _INTRODUCTION_S
         call = channel.begin()
         content = memoryview(_requests(self._log.description[1]))
         closed = False
@@ -291,7 +327,7 @@ class _Stream:
                 return
             with contextlib.suppress(BlockingIOError):
                 os.read(waker, 4096)
-            if time.monotonic() - channel.moved_s > _CONNECT_S:
+            if time.monotonic() > min(channel.moved_s + _CONNECT_S, limit_s):
                 raise ChannelBrokenError("it does not answer")
         raise ChannelBrokenError("it has not answered yet")
 
@@ -318,13 +354,16 @@ class _Stream:
         self._log.catch_up(self._receiver, _MOST_WAITING)
         self._fill(self._live, hurried=deadline is not None)
         self._fill(self._gap, hurried=deadline is not None)
-        if self._live.open is None and deadline is None and not self.channel.is_leaving:
+        if self._live.open is None and deadline is None and self.channel.can_begin:
             # With none open a server could end and another one come, and nobody here would know.
             self._live.open = _Call(self.channel.begin())
+        self.channel.flush()
         for number in self.channel.turn(self._wait_s(deadline), waker):
+            self.has_delivered = True
             for lane in (self._live, self._gap):
                 if call := lane.waiting.pop(number, None):
                     self._log.acknowledged(self._receiver, call.entries)
+                    self._suspects.difference_update(entry for entry, _ in call.entries)
 
     def _calls(self) -> list[int]:
         lanes = (self._live, self._gap)
@@ -341,8 +380,12 @@ class _Stream:
 
     def _wait_s(self, deadline: Deadline | None) -> float:
         """Until something has to be done though nothing happens."""
-        open_calls = [lane.open for lane in (self._live, self._gap) if lane.open is not None and lane.open.entries]
-        ends = [call.since_s + _CALL_S - time.monotonic() for call in open_calls]
+        lanes = [(lane, lane.open) for lane in (self._live, self._gap) if lane.open is not None]
+        if any(lane.unfinished and self.channel.room(call.number) for lane, call in lanes):
+            return 0.0
+        ends = [
+            call.since_s + _CALL_S - time.monotonic() for lane, call in lanes if call.entries and not lane.unfinished
+        ]
         if deadline is not None:
             ends.append(deadline.left_s())
         return max(0.0, min([_TURN_S, *ends]))
@@ -362,17 +405,24 @@ class _Stream:
                 return  # it takes no more just now
             in_a_hurry = entry is None and (hurried or self.channel.is_leaving)
             if call.is_due or in_a_hurry:
-                if not call.entries:
-                    call.since_s = time.monotonic()
-                self.channel.end(call.number)
-                lane.waiting[call.number] = call
-                lane.open = None
+                self._end(lane, call)
             elif entry is None:
                 return
 
+    def _end(self, lane: _Lane, call: _Call) -> None:
+        if not call.entries:
+            call.since_s = time.monotonic()
+        self.channel.end(call.number)
+        lane.waiting[call.number] = call
+        lane.open = None
+
     def _open(self, lane: _Lane, entry: Entry) -> None:
+        alone = entry.number in self._suspects
+        if alone and lane.open is not None and lane.open.entries and self.channel.can_begin:
+            self._end(lane, lane.open)
         if lane.open is None:
             lane.open = _Call(self.channel.begin())
+        lane.open.is_alone = alone
         if not lane.open.entries:
             lane.open.since_s = time.monotonic()
         requests = _requests(entry.framed)
@@ -383,10 +433,12 @@ class _Stream:
             self._allowance.take(len(requests))
 
     def _next(self, lane: _Lane, *, hurried: bool) -> Entry | None:
-        if self.channel.is_leaving:
+        if self.channel.is_leaving or not (lane.open is not None or self.channel.can_begin):
             return None
         if lane is self._live:
-            return self._log.next_live(self._receiver) if lane.nbytes < _UNACKNOWLEDGED_BYTES else None
+            # No more than the log has in memory: what breaks off on its way has to be there still.
+            most = min(_UNACKNOWLEDGED_BYTES, self._log.memory_bytes // 2)
+            return self._log.next_live(self._receiver) if lane.nbytes < most else None
         may = lane.nbytes < _UNACKNOWLEDGED_OF_GAP_BYTES and not self._live.unfinished
         may = may and (hurried or self._allowance.is_open())
         return self._log.next_of_gap(self._receiver) if may else None

@@ -86,6 +86,8 @@ class Receiver:
         self.on_append: Callable[[], None] | None = None
         self.cause = DropCause.DISCONNECTED
         """Why it does not get what it does not get, just now."""
+        self.run = ""
+        """Which run of its server it last was, as far as that is told."""
 
 
 class SceneLog:

@@ -137,7 +137,6 @@ class Comparison(RuleBasedStateMachine):
     def the_next_ones_are_wanted_and_not_on_their_way(self) -> None:
         assert self.delivery.next_live() == self.waits(self.live, self.end)
         assert self.delivery.next_of_gap() == self.waits(0, self.live)
-        assert self.delivery.is_behind is (self.waits(0, self.live) is not None)
         assert self.delivery.unsent_live == self.end - self.live
 
 
