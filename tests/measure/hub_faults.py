@@ -184,8 +184,8 @@ class Daemon:
 
     def rate(self, begin_s: float, end_s: float) -> float:
         """Frames a second."""
-        times, frames = self.of("s", begin_s, end_s), self.of("frames", begin_s, end_s)
-        return float((frames[-1] - frames[0]) / (times[-1] - times[0]))
+        lines = [line for line in list(self.lines) if begin_s <= line["s"] < end_s]
+        return float((lines[-1]["frames"] - lines[0]["frames"]) / (lines[-1]["s"] - lines[0]["s"]))
 
     def _read(self) -> None:
         assert self.process.stdout is not None, "it was asked for"
@@ -282,8 +282,8 @@ def rows(fault: Fault, options: argparse.Namespace) -> Rows:
 
             def live_at() -> float | None:
                 fresh_s = next((each.at_s for each in _fresh(onlooker) if each.at_s > ended_s), None)
-                states = zip(device.of("s", ended_s), device.of("state", ended_s), strict=True)
-                live_s = next((at_s for at_s, state in states if state == "live"), None)
+                lines = [line for line in list(device.lines) if line["s"] >= ended_s]
+                live_s = next((line["s"] for line in lines if line["state"] == "live"), None)
                 return None if fresh_s is None or live_s is None else max(fresh_s, live_s)
 
             _settle(lambda: live_at() is not None, _PATIENCE_S / 4)
