@@ -383,6 +383,7 @@ class _Stream:
         lanes = [(lane, lane.open) for lane in (self._live, self._gap) if lane.open is not None]
         if any(lane.unfinished and self.channel.room(call.number) for lane, call in lanes):
             return 0.0
+        # One that has still to be sent can't be ended, however late it is: the connection says when it takes more.
         ends = [
             call.since_s + _CALL_S - time.monotonic() for lane, call in lanes if call.entries and not lane.unfinished
         ]
