@@ -79,9 +79,15 @@ def _one_or_many(value: object) -> object:
 
 
 def _rerun_url(value: str) -> str:
-    _url(value, ("rerun+https", "rerun+http"))
-    if value and urlsplit(value).path != "/proxy":
-        raise ValueError("an address such as rerun+https://HOST:9876/proxy; the /proxy belongs to it")
+    try:
+        _url(value, ("rerun+https", "rerun+http"))
+        whole = not value or urlsplit(value).path == "/proxy"
+    except ValueError as error:
+        if "password" in str(error):
+            raise
+        whole = False
+    if not whole:
+        raise ValueError("an address such as rerun+https://HOST:9876/proxy, or rerun+http://; the /proxy belongs to it")
     return value
 
 

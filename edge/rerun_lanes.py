@@ -33,7 +33,6 @@ _ENTRY_BYTES = 16_000_000
 # rows in each, 0.46 ms with eight, 0.30 ms with 16. A live view is later by as much as is waited for them.
 RERUN_BATCH = 16
 _RERUN_LINGER_S = 0.2
-_SERVER_STARTS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ class RerunLanes:
             server = ViewerServer(host, int(port), memory_mb=rerun.serve_memory_mb, scene=scene)
             here = Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port), None)  # noqa: S104
             found[rerun.serve] = forwarder = Forwarder(
-                "rerun serve", here, scene_log, key=rerun.serve, gap_bytes_s=gap_bytes_s, grace_s=_SERVER_STARTS_S
+                "rerun serve", here, scene_log, key=rerun.serve, gap_bytes_s=gap_bytes_s, is_up=lambda: server.is_up
             )
             outputs.append(Served(server, forwarder))
         return found, outputs

@@ -19,7 +19,7 @@ from edge.errors import ConfigError
 CAMERA = '[camera.front]\nsource = "synthetic"\n'
 NAME = "1 to 64 letters, digits, '-' or '_' (it becomes part of MQTT topics and Rerun paths)"
 BROKER = "an address such as mqtts://HOST:PORT, the scheme one of mqtts, mqtt, wss, ws"
-VIEWER = "an address such as rerun+https://HOST:PORT, the scheme one of rerun+https, rerun+http"
+VIEWER = "an address such as rerun+https://HOST:9876/proxy, or rerun+http://; the /proxy belongs to it"
 
 
 @pytest.fixture
@@ -418,7 +418,9 @@ def test_what_is_no_address_of_a_broker_is_refused(file: Path, url: str) -> None
 def test_a_hub_without_its_path_is_refused_for_nothing_would_arrive_there(file: Path, url: str) -> None:
     (line,) = refused(file, sets=[f"rerun.url={url}"])
 
-    assert line.endswith("expected an address such as rerun+https://HOST:9876/proxy; the /proxy belongs to it")
+    assert line.endswith(
+        "expected an address such as rerun+https://HOST:9876/proxy, or rerun+http://; the /proxy belongs to it"
+    )
 
 
 def test_the_effective_configuration_lists_every_key_once(file: Path) -> None:

@@ -105,8 +105,10 @@ def _with_a_model(written: Written) -> tuple[Written, Model]:
 
 
 def _tell_where_it_goes(app: App) -> None:
-    if not (app.config.mqtt.url or app.config.rerun.url or app.config.rerun.record_dir):
-        log.warning("mqtt.url, rerun.url and rerun.record_dir are empty: whatever is found stays in this process")
+    rerun = app.config.rerun
+    if not (app.config.mqtt.url or rerun.url or rerun.serve or rerun.record_dir):
+        empty = "mqtt.url, rerun.url, rerun.serve and rerun.record_dir are empty"
+        log.warning("%s: whatever is found stays in this process", empty)
     if app.recording:
         log.info("recording into %s", app.recording)
 

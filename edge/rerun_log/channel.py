@@ -107,7 +107,7 @@ class Channel:
         self.moved_s = time.monotonic()
         """When the other end last took something or said something about a call, be that only what stands in front of
         the server. That it is alive is not enough."""
-        self._sent = self._reached = 0
+        self._sent = self._reached = self._content_end = 0
         self._ends: dict[int, int] = {}
         self._due_s: dict[int, float] = {}
         self._answered_s = 0.0
@@ -162,6 +162,7 @@ class Channel:
         """No more than there is room for."""
         self._h2.send_data(call, bytes(content))
         self._unsent += self._h2.data_to_send()
+        self._content_end = self._sent + len(self._unsent)
 
     def end(self, call: int) -> None:
         """No more messages: what comes now is the acknowledgement."""
@@ -217,8 +218,9 @@ class Channel:
         """By what the other end's kernel has acknowledged: over a slow link that takes as long as it takes, but from
         then on the server's answer is due. What TLS adds is a hundredth, and on its way with the rest."""
         (waiting,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
-        if (reached := self._sent - waiting) > self._reached:
-            self._reached, self.moved_s = reached, time.monotonic()
+        reached = self._sent - waiting
+        if min(reached, self._content_end) > self._reached:  # answers to pings are nothing that it has taken
+            self._reached, self.moved_s = min(reached, self._content_end), time.monotonic()
         for call, end in self._ends.items():
             if reached >= end:
                 self._due_s.setdefault(call, time.monotonic())
@@ -243,14 +245,14 @@ class Channel:
             self.flush()
             return acknowledged
         except (h2.exceptions.ProtocolError, ValueError):  # the latter for headers that are no text
-            raise ChannelBrokenError(_NO_SERVER) from None
+            raise self._no_server() from None
         except OSError as error:
             raise self._broken(error) from None
         if (acknowledged or self.is_leaving) and not self._has_ended:
             self._has_ended = True  # that is found again, if anything is still missing
             return acknowledged
         if not self._has_spoken:
-            raise ChannelBrokenError(_NO_SERVER)
+            raise self._no_server()
         raise ChannelBrokenError("the other end hung up", server_ended=not self._is_behind_a_hub)
 
     @property
@@ -258,10 +260,14 @@ class Channel:
         """Whether something stands in front of the server, which can end or be cut off for itself."""
         return bool(self.rerun_version)
 
+    def _no_server(self) -> ChannelBrokenError:
+        hint = "" if self._secure else f"; where it wants TLS, {SECURE}://"
+        return ChannelBrokenError(f"{_NO_SERVER}{hint}", is_refusal=True)
+
     def _broken(self, error: OSError) -> ChannelBrokenError:
         reset = isinstance(error, ConnectionError) and not self._is_behind_a_hub
         if reset and not self._has_spoken:
-            return ChannelBrokenError(_NO_SERVER)
+            return self._no_server()
         is_refusal = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
         return ChannelBrokenError(_why_broken(error), server_ended=reset, is_refusal=is_refusal)
 
@@ -280,7 +286,7 @@ class Channel:
                 self._ends.pop(event.stream_id, None)
                 self._due_s.pop(event.stream_id, None)
                 if self._status.pop(event.stream_id, "") != "0":
-                    raise ChannelBrokenError(_NO_SERVER)
+                    raise self._no_server()
                 return (event.stream_id,)
             case h2.events.StreamReset():
                 raise ChannelBrokenError(f"the other end broke off: HTTP/2 error {event.error_code}")

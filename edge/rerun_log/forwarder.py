@@ -126,10 +126,10 @@ class Forwarder:
         *,
         key: str,
         gap_bytes_s: float,
-        grace_s: float = 0.0,
+        is_up: Callable[[], bool] | None = None,
     ) -> None:
-        """key: which server it is: one that comes later with the same key goes on where this one ended. grace_s: so
-        long it is not worth a word that there is none."""
+        """key: which server it is: one that comes later with the same key goes on where this one ended. is_up: of a
+        server of our own, whether it is there; it is not asked before, and says for itself how it is."""
         self.name = name
         self._key = key
         self._address = address
@@ -143,7 +143,7 @@ class Forwarder:
         self._suspects: set[int] = set()
         self._has_streamed = False
         self._note_s = time.monotonic() + _NOTE_EVERY_S
-        self._quiet_until_s = time.monotonic() + grace_s
+        self._is_up = is_up
         self._deadline: Deadline | None = None
         self._closing = threading.Event()
         self._waker = self._wake_up = -1
@@ -202,6 +202,9 @@ class Forwarder:
             self._log.detach(receiver, self._wake)
 
     def _connect_and_serve(self, receiver: Receiver) -> None:
+        if self._is_up is not None and not self._is_up():
+            self._sleep(_TURN_S)
+            return
         channel = stream = None
         try:
             channel = Channel(self._address, _CONNECT_S)
@@ -241,9 +244,9 @@ class Forwarder:
     def _lost(self, error: ChannelBrokenError) -> None:
         wait_s = self._backoff.next_s()
         self._state = LinkState.AWAY
-        if time.monotonic() > self._quiet_until_s:
-            told = "Rerun at %s: %s; next try in %.1f s"
-            self._faults.failed(told, self._address, error, wait_s, kind="refused" if error.is_refusal else "")
+        told = "Rerun at %s: %s; it is tried again until it is there"
+        if self._is_up is None:
+            self._faults.failed(told, self._address, error, kind="refused" if error.is_refusal else "")
         self._sleep(wait_s)
 
     def _serve(self, stream: _Stream, receiver: Receiver) -> None:
@@ -277,6 +280,8 @@ class Forwarder:
         self._log.failed(receiver, stream.on_its_way())
 
     def _say_that_it_works(self) -> None:
+        if self._is_up is not None:
+            return
         if self._has_streamed:
             self._faults.worked("streaming to Rerun at %s again", self._address)
         else:

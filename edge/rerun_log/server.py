@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-from collections import deque
 
 from edge.children import ending_with_us
-from edge.logs import FaultLog
+from edge.logs import FaultLog, printable
 from edge.pacing import Backoff, Deadline
 from edge.rerun_log.forwarder import Forwarder
 from edge.rerun_log.scene import Scene
+from edge.rerun_log.serving import READY
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,17 @@ class ViewerServer:
         self._port = port
         self._command = [sys.executable, "-m", "edge.rerun_log.serving", host, str(port), str(memory_mb)]
         self._command += [scene.application_id, scene.recording_id]
+        self._is_up = False
         self._ended = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._backoff = Backoff(first_s=0.5, most_s=10.0)
         self._faults = FaultLog(log)
         self._thread = threading.Thread(target=self._run, name="rerun-server", daemon=True)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has the port: before that, and after its end, that may be anybody's."""
+        return self._is_up
 
     @property
     def pid(self) -> int | None:
@@ -71,8 +77,8 @@ class ViewerServer:
                 ending_with_us(self._command),
                 env={**os.environ, "NO_COLOR": "1"},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
                 process_group=0,  # Ctrl-C is this process's to answer
@@ -82,10 +88,17 @@ class ViewerServer:
         if self._ended.is_set():  # since the last look
             process.kill()
         with process:
-            assert process.stderr is not None, "it was asked for"
-            lines = deque((line.strip() for line in process.stderr), maxlen=1)
+            assert process.stdout is not None, "it was asked for"
+            last = ""
+            for line in process.stdout:
+                last = line.strip()
+                if last == READY:
+                    self._is_up = True
+                    self._faults.worked("serving viewers at %s:%d again", self._host, self._port)
+                    log.info("serving viewers at %s:%d, whoever they are", self._host, self._port)
+            self._is_up = False
             code = process.wait()
-        return f"exit code {code}" + (f", {lines[0]}" if lines and lines[0] else "")
+        return f"exit code {code}" + (f", {printable(last)}" if last not in ("", READY) else "")
 
 
 class Served:

@@ -13,18 +13,23 @@ from ipaddress import ip_address
 
 import rerun as rr
 
+READY = "serving"
+"""What it says when it has the port."""
+
 
 def main() -> None:
     host, port, memory_mb, application_id, recording_id = sys.argv[1:]
+    is_v6 = ip_address(host).version == 6
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
-    try:
-        socket.create_server((host, int(port)), family=family).close()  # the SDK only logs that it can't
+    try:  # the SDK only logs that it can't
+        socket.create_server((host, int(port)), family=socket.AF_INET6 if is_v6 else socket.AF_INET).close()
     except OSError as error:
         sys.exit(error.strerror)
     # Its own stream says nothing, but that there is this recording, which is true.
     stream = rr.RecordingStream(application_id, recording_id=recording_id, send_properties=False)
-    stream.set_sinks(rr.GrpcServerSink(host, int(port), server_memory_limit=f"{memory_mb}MB"))
+    address = f"[{host}]" if is_v6 else host
+    stream.set_sinks(rr.GrpcServerSink(address, int(port), server_memory_limit=f"{memory_mb}MB"))
+    print(READY, flush=True)  # noqa: T201 - for whoever has started it
     signal.pause()
 
 

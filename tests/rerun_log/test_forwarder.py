@@ -168,7 +168,7 @@ def test_a_server_that_comes_late_gets_everything_with_what_describes_it(
     assert not sender.stats.drops()
     assert sender.stats.sends() == {"rerun link rows": 40}
     (away,) = warnings(caplog)
-    assert away.startswith(f"Rerun at 127.0.0.1:{port}: Connection refused; next try in ")
+    assert away.startswith(f"Rerun at 127.0.0.1:{port}: Connection refused; it is tried again until ")
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     assert told == [f"Rerun at 127.0.0.1:{port} answers now", f"streaming to Rerun at 127.0.0.1:{port}"]
 
@@ -200,7 +200,7 @@ def test_behind_nginx_as_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         eventually(sender.has_delivered)
         has_rows(site.server_port, VIDEO, list(range(80)))
         (away,) = warnings(caplog)
-        assert f"Rerun at localhost:{site.port}: the hub's Rerun is away (502); next try in " in away
+        assert f"Rerun at localhost:{site.port}: the hub's Rerun is away (502); it is tried again until " in away
 
 
 def test_when_nginx_is_killed_rerun_has_what_it_had(tmp_path: Path) -> None:

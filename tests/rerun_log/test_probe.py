@@ -18,7 +18,7 @@ def test_a_server_is_known_by_how_it_answers() -> None:
         assert why_out_of_reach(server.url, PLAIN, 5.0) is None
     with mosquitto() as broker:
         reason = why_out_of_reach(f"rerun+http://127.0.0.1:{broker.port}/proxy", PLAIN, 5.0)
-        assert reason == "what answers there is no Rerun server"
+        assert reason == "what answers there is no Rerun server; where it wants TLS, rerun+https://"
 
 
 def test_nobody_and_silence_are_told() -> None:

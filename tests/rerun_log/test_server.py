@@ -19,19 +19,20 @@ from edge.stats import Stats
 from tests.conftest import eventually
 from tests.rerun_log.reading import received
 from tests.rerun_log.scenes import scene, video_parcel
-from tests.servers import free_port
+from tests.servers import free_port, rerun_server
 
 pytestmark = pytest.mark.integration
 
 VIDEO = "/camera/front/video"
 
 
-def served(port: int) -> tuple[Served, ViewerServer, Forwarder, SceneLog]:
+def served(port: int, host: str = "127.0.0.1") -> tuple[Served, ViewerServer, Forwarder, SceneLog]:
     scene_log = SceneLog(Stats([]))
     scene_log.memory_bytes = 8_000_000
     scene_log.describe(scene())
-    server = ViewerServer("127.0.0.1", port, memory_mb=64, scene=scene())
-    forwarder = Forwarder("serve", Address("127.0.0.1", port, None), scene_log, key="", gap_bytes_s=1e7, grace_s=10.0)
+    server = ViewerServer(host, port, memory_mb=64, scene=scene())
+    here = Address(host, port, None)
+    forwarder = Forwarder("serve", here, scene_log, key="", gap_bytes_s=1e7, is_up=lambda: server.is_up)
     return Served(server, forwarder), server, forwarder, scene_log
 
 
@@ -67,3 +68,24 @@ def test_a_port_that_is_taken_is_told_with_the_servers_own_reason(caplog: pytest
         stage.close(Deadline(2.0))
         assert stage.join()
     assert "ended: exit code 1, Address already in use" in caplog.text
+
+
+def test_what_somebody_else_serves_at_that_port_gets_nothing() -> None:
+    with rerun_server() as other:
+        stage, _, forwarder, scene_log = served(other.port)
+        stage.start()
+        scene_log.put(video_parcel(0))
+        stage.close(Deadline(3.0))
+        assert stage.join()
+        assert forwarder.behind == 1
+        scene_log.close()
+
+
+def test_it_serves_at_an_address_of_ipv6_too() -> None:
+    stage, _, forwarder, scene_log = served(free_port(), "::1")
+    stage.start()
+    scene_log.put(video_parcel(0))
+    eventually(lambda: forwarder.state is LinkState.LIVE and not forwarder.behind)
+    stage.close(Deadline(3.0))
+    assert stage.join()
+    scene_log.close()
