@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,6 +88,7 @@ def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
     if config is not None:
         yield from _brokers(config)
         yield _hub(config)
+        yield _serve(config)
     yield _disk(config)
     yield _memory(len(config.camera) if config else 1)
     yield _clock()
@@ -217,8 +220,26 @@ def _hub(config: Config) -> Finding:
     except ConfigError:  # the configuration's findings have told it
         return Finding("hub", Verdict.OFF, "not tried: see config")
     if why:
-        return _failed("hub", f"{address}: {why}", "see rerun.url; on the hub: docs/hub.md")
+        return _failed("hub", f"{address}: {why}", "see docs/troubleshooting.md, hub")
     return Finding("hub", Verdict.OK, f"{address} takes what this device sends")
+
+
+def _serve(config: Config) -> Finding:
+    address = config.rerun.serve
+    if not address:
+        return Finding("serve", Verdict.OFF, "rerun.serve is empty: viewers are not served here")
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            detail = f"{address} is taken, by this device's daemon if that runs"
+            return Finding("serve", Verdict.WARNING, detail, "if it does not run, choose another port")
+        return _failed(
+            "serve", f"{address}: {error.strerror}", "see rerun.serve: an address of this device, or 0.0.0.0"
+        )
+    return Finding("serve", Verdict.OK, f"{address} is free; whoever reaches it can watch and write")
 
 
 def _disk(config: Config | None) -> Finding:

@@ -146,7 +146,7 @@ class SceneLog:
         with self._lock:
             assert self._encoder is not None, "it was described"
             framed = self._encoder.encode(parcel.chunks)
-            entity = "" if parcel.number is None else parcel.entity
+            entity = parcel.entity if parcel.in_order else ""
             self._append(framed, rows=parcel.rows, entity=entity, keyframe=parcel.keyframe)
 
     def attach(self, key: str, name: str, on_append: Callable[[], None]) -> Receiver:

@@ -11,14 +11,14 @@ from rerun.chunk import Chunk
 class Parcel:
     """Some rows of one entity family, ready to ship.
 
-    entity: what the rows belong to, e.g. /camera/front/video. nbytes: roughly what they weigh in memory.
-    number: counts the parcels of video that has to be decoded in order, from 0 for each entity; None where each row
-    can be understood alone. keyframe: the parcel can be decoded without the ones before it.
+    entity: what the rows belong to, e.g. /camera/front/video. nbytes: roughly what they weigh in memory. in_order: it
+    is video, in which what follows a keyframe is understood only with all between the two. keyframe: it begins with
+    one, or needs none.
     """
 
     entity: str
     chunks: tuple[Chunk, ...]
     rows: int
     nbytes: int
-    number: int | None = None
+    in_order: bool = False
     keyframe: bool = True

@@ -80,7 +80,6 @@ class VideoSink:
         self._new_encoder = H264Encoder if codec == "h264" else JpegEncoder
         self._outputs = outputs
         self._encoders: dict[str, H264Encoder | JpegEncoder] = {}
-        self._numbers: dict[str, int] = {}
 
     def write(self, batch: Sequence[Frame]) -> None:
         packets: dict[str, list[VideoPacket]] = {}
@@ -104,15 +103,13 @@ class VideoSink:
     def _parcel(self, entity: str, run: Sequence[VideoPacket]) -> Parcel:
         indexes = time_columns([packet.seq for packet in run], [packet.captured_ns for packet in run])
         payloads = [packet.payload for packet in run]
-        number = None
-        if run[0].codec is VideoCodec.H264:
+        in_order = run[0].codec is VideoCodec.H264
+        if in_order:
             keyframes = [packet.keyframe for packet in run]
             columns = [
                 rr.ComponentColumn(rr.VideoStream.descriptor_sample(), rr.components.VideoSampleBatch(payloads)),
                 rr.ComponentColumn(rr.VideoStream.descriptor_is_keyframe(), rr.components.IsKeyframeBatch(keyframes)),
             ]
-            number = self._numbers.get(entity, 0)
-            self._numbers[entity] = number + 1
         else:
             columns = [*rr.EncodedImage.columns(blob=payloads, media_type=["image/jpeg"] * len(run))]
         return Parcel(
@@ -120,7 +117,7 @@ class VideoSink:
             chunks=(Chunk.from_columns(entity, indexes, columns),),
             rows=len(run),
             nbytes=sum(map(len, payloads)),
-            number=number,
+            in_order=in_order,
             keyframe=run[0].keyframe,
         )
 

@@ -85,7 +85,7 @@ def video_parcel(
     chunk = Chunk.from_columns(video_entity(camera), indexes, columns)
     if keyframe is None:
         keyframe = number % every == 0
-    return Parcel(video_entity(camera), (chunk,), rows=rows, nbytes=rows * nbytes, number=number, keyframe=keyframe)
+    return Parcel(video_entity(camera), (chunk,), rows=rows, nbytes=rows * nbytes, in_order=True, keyframe=keyframe)
 
 
 def points_parcel(number: int, *, rows: int = 2) -> Parcel:

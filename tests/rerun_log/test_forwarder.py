@@ -90,7 +90,7 @@ class Link:
             indexes = time_columns([self.seq], [1_700_000_000_000_000_000 + self.seq])
             blob = rr.ComponentColumn(rr.EncodedImage.descriptor_blob(), rr.components.BlobBatch([os.urandom(nbytes)]))
             chunk = Chunk.from_columns(VIDEO, indexes, [blob])
-            self.log.put(Parcel(entity=VIDEO, chunks=(chunk,), rows=1, nbytes=nbytes, number=self.seq))
+            self.log.put(Parcel(entity=VIDEO, chunks=(chunk,), rows=1, nbytes=nbytes, in_order=True))
             self.seq += 1
 
     def is_(self, state: LinkState) -> Callable[[], bool]:

@@ -94,7 +94,7 @@ def test_odd_and_changing_sizes_are_encoded() -> None:
 
 def test_jpeg_is_a_picture_each() -> None:
     (parcel,) = shipped([frames(3)], "jpeg")
-    assert parcel.number is None
+    assert not parcel.in_order
     for row in column(parcel.chunks[0], "blob"):
         assert cv2.imdecode(np.frombuffer(io.BytesIO(bytes(row[0])).read(), np.uint8), cv2.IMREAD_COLOR).shape == (
             96,
@@ -107,7 +107,7 @@ def test_parcels_begin_with_keyframes_or_go_on_from_the_one_before() -> None:
     batches = [frames(70)[at : at + 8] for at in range(0, 70, 8)]
     parcels = shipped(batches)
     assert sum(parcel.rows for parcel in parcels) == 70
-    assert [parcel.number for parcel in parcels] == list(range(len(parcels)))
+    assert all(parcel.in_order for parcel in parcels)
     for parcel in parcels:
         keyframes = [bool(row[0]) for row in column(parcel.chunks[0], "is_keyframe")]
         assert keyframes[0] == parcel.keyframe
