@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,22 @@ from edge.rerun_log.channel import Address
 from edge.rerun_log.hub import hub_url
 from edge.tls import Identity
 
+OPTIONS = {"rerun.ca_file": "--ca", "rerun.cert_file": "--cert", "rerun.key_file": "--key", "rerun.url": "HUB"}
+"""What stands on the command line in the place of these keys."""
+
 
 @dataclass(frozen=True, slots=True)
 class HubAccess:
-    """Where the hub is, and what it is shown."""
+    """Where the hub is, and what it is shown. typed: the keys whose values are from the command line."""
 
     url: str
     address: Address
     identity: Identity
+    typed: frozenset[str] = frozenset()
+
+    def as_typed(self, text: str) -> str:
+        """`text` with the command line's words in the place of keys, where somebody has typed those."""
+        return _as_typed(text, self.typed)
 
 
 def hub_access(
@@ -33,7 +41,8 @@ def hub_access(
     Only these keys are looked at: the rest is another machine's business. Raises ConfigError.
     """
     anything = {"camera": {"any": {"source": "synthetic"}}}
-    settings = [*(sets or []), *(f"rerun.{key}={path}" for key, path in files.items() if path is not None)]
+    given = {f"rerun.{key}": path for key, path in files.items() if path is not None}
+    settings = [*(sets or []), *(f"{key}={path}" for key, path in given.items())]
     if hub is not None:
         try:
             settings.append(f"rerun.url={hub_url(hub)}")
@@ -41,12 +50,26 @@ def hub_access(
             raise ConfigError([ConfigProblem("view", "HUB", repr(hub), str(error))]) from None
     loaded = load(find_file(file), environment=os.environ, sets=settings, base=anything)
     rerun = loaded.config.rerun
-    of_it = {"rerun.url", "rerun.ca_file", "rerun.cert_file", "rerun.key_file"}
-    flaws = [problem for problem in preflight.problems(loaded) if problem.key in of_it]
+    typed = {*given, *(["rerun.url"] if hub is not None else [])}
+    if given:  # then what is missing beside is missing there
+        typed |= {key for key in OPTIONS if tuple(key.split(".")) not in loaded.origins}
+    flaws = [problem for problem in preflight.problems(loaded) if problem.key in OPTIONS]
     if flaws:
-        raise ConfigError(flaws)
+        raise ConfigError([_problem_as_typed(flaw, typed) for flaw in flaws])
     if not rerun.url:
         expected = "no hub to go to: give its name, e.g. hub.local, or set rerun.url"
         raise ConfigError([loaded.problem("rerun.url", "", expected)])
     identity = Identity("rerun", rerun.ca_file, rerun.cert_file, rerun.key_file)
-    return HubAccess(rerun.url, Address.of(rerun.url, identity), identity)
+    return HubAccess(rerun.url, Address.of(rerun.url, identity), identity, frozenset(typed))
+
+
+def _problem_as_typed(problem: ConfigProblem, typed: Collection[str]) -> ConfigProblem:
+    origin = "view" if problem.key in typed else problem.origin
+    key, expected = (_as_typed(text, typed) for text in (problem.key, problem.expected))
+    return ConfigProblem(origin, key, problem.found, expected)
+
+
+def _as_typed(text: str, typed: Collection[str]) -> str:
+    for key in typed:
+        text = text.replace(key, OPTIONS[key])
+    return text

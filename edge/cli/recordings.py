@@ -17,6 +17,7 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from edge.cli.new_file import require_new, said_size, whole_file
 from edge.cli.options import ConfigFile, Json, Sets, fail, leave, reported_errors
 from edge.errors import ConfigError, ExitCode
 from edge.logs import printable
@@ -110,9 +111,10 @@ def _write(file: str, fill: Callable[[BinaryIO], object]) -> None:
         sys.stdout.buffer.flush()
         return
     path = Path(file)
-    with _new_file(path) as out:
+    require_new(path, "give another name behind the recording's")
+    with whole_file(path) as out:
         fill(out)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    print(said_size(path))
 
 
 @app.command()
@@ -204,25 +206,6 @@ def _told_problems() -> Iterator[None]:
             raise
         is_output = str(error.strerror).startswith("can't be written")
         fail(ExitCode.FAILED if is_output else ExitCode.NO_INPUT, f"{error.filename}: {error.strerror}")
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that has its name once it is whole."""
-    if path.exists():
-        fail(ExitCode.FAILED, f"{path} is there already: give another name behind the recording's")
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        with partial.open("wb") as out:
-            yield out
-        partial.rename(path)
-    except OSError as error:
-        if error.filename not in {None, str(partial)}:  # it is one that was read
-            raise
-        raise OSError(error.errno, f"can't be written: {error.strerror}", str(path)) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 # --- another machine

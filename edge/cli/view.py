@@ -6,12 +6,12 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +20,14 @@ import typer
 from edge import logs
 from edge.children import ending_with_us
 from edge.cli.hub_access import HubAccess, hub_access
+from edge.cli.new_file import require_new, said_size
 from edge.cli.options import ConfigFile, Sets, fail, leave, reported_errors, requests_from_signals
 from edge.control import Inbox
 from edge.errors import ExitCode
 from edge.logs import FaultLog, printable
 from edge.pacing import Backoff
-from edge.rerun_log.channel import Address
-from edge.rerun_log.hub import Answer, knock, mismatch, why_away
+from edge.rerun_log.channel import SECURE
+from edge.rerun_log.hub import AWAY, THERE, Answer, greets, knock, mismatch, why_away
 
 log = logging.getLogger("edge.view")
 
@@ -45,24 +46,27 @@ def view(
     cert: Annotated[Path | None, typer.Option(help="In the place of rerun.cert_file: your certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="In the place of rerun.key_file: the key to it, PEM.")] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Without a screen: write what comes into this .rrd.")
+        Path | None, typer.Option(metavar="FILE", help="Without a screen: write what comes into this new .rrd.")
     ] = None,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
     """Open Rerun's viewer on what a hub has and gets, until it is closed or Ctrl-C.
 
-    edge-pose view hub.local --ca mqtt.ca --cert anna.pem --key anna.key, or with the [rerun] table of a configuration.
-    A hub that is away is waited for, and when it comes back the viewer goes on. In a browser instead: docs/hub.md.
+    edge-pose view hub.local --ca site-ca.pem --cert anna.pem --key anna.key, or with the [rerun] table of a
+    configuration. A hub that is away is waited for, and when it comes back the viewer goes on. In a browser instead:
+    docs/hub.md.
 
-    Exit codes: 0 the viewer was closed, or Ctrl-C; 1 the viewer failed; 69 the hub refuses, or there is no viewer or no
-    screen here; 78 the configuration is wrong.
+    Exit codes: 0 the viewer was closed, or Ctrl-C; 1 the viewer failed, or FILE is there already or can't be made;
+    69 the hub refuses, or there is no viewer or no screen here; 78 the configuration is wrong.
     """
     with reported_errors():
         access = hub_access(config, sets, hub, {"ca_file": ca, "cert_file": cert, "key_file": key})
         program = _viewer()
         if save is None:
             _require_screen()
+        else:
+            require_new(save, "give another name behind --save")
         logs.setup("info")
         inbox = Inbox()
         requests_from_signals(inbox, reload=False)
@@ -72,11 +76,15 @@ def view(
             leave(ExitCode.OK)
         if said := mismatch(answer.rerun, version):
             print(f"edge-pose: {printable(said)}", file=sys.stderr)
+        if save is not None:
+            print(f"writing what comes into {save}, until Ctrl-C", flush=True)
         with (
             tempfile.TemporaryDirectory(prefix="edge-pose-view-") as scratch,
             _way(access, viewer=version, hub=answer.rerun) as url,
         ):
             why = _show(program, url, save, Path(scratch), inbox)
+        if save is not None:
+            print(said_size(save) if save.exists() else f"{save}: nothing has come")
         if why:
             fail(ExitCode.FAILED, why)
     leave(ExitCode.OK)
@@ -112,29 +120,39 @@ def _wait_for(access: HubAccess, inbox: Inbox) -> Answer | None:
     """Until the hub can be read from: its answer; None when somebody wants the end before. Ends the process when the
     hub refuses."""
     faults, backoff = FaultLog(log), Backoff(first_s=0.5, most_s=5.0)
+    # In another thread: a name that is looked up, or a hub that is frozen, would hold up Ctrl-C.
+    asker = ThreadPoolExecutor(1, "hub")
     while True:
+        asked = asker.submit(_ask, access)
+        while not wait([asked], _TURN_S).done:
+            if inbox.stop_requested:
+                return None
         try:
-            secure = access.address.context is not None
-            answer = knock(access.address, access.identity, _KNOCK_S) if secure else _connected(access.address)
+            answer = asked.result()
         except (OSError, UnicodeError) as error:
+            why = access.as_typed(why_away(error))
             if isinstance(error, ssl.SSLCertVerificationError):  # waiting does not make another certificate of it
-                fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {why_away(error)}")
-            why = why_away(error)
+                fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {why}")
         else:
-            if answer.refusal:
-                fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {answer.refusal}")
+            if isinstance(answer, str):
+                fail(ExitCode.UNAVAILABLE, f"the hub at {access.address}: {access.as_typed(answer)}")
             if not answer.trouble:
+                faults.worked(THERE, access.address)
                 return answer
             why = answer.trouble
-        faults.failed("the hub at %s is away: %s; it is tried again until it is there", access.address, why)
+        faults.failed(AWAY, access.address, why)
         if inbox.next(backoff.next_s()):
             return None
 
 
-def _connected(address: Address) -> Answer:
-    """Of a server without TLS it is enough that somebody is there: the viewer tells the rest. Raises OSError."""
-    socket.create_connection((address.host, address.port), _KNOCK_S).close()
-    return Answer(200, "")
+def _ask(access: HubAccess) -> Answer | str:
+    """What the hub says, or why it can't be read from however often it is asked. Raises OSError, UnicodeError."""
+    if access.address.context is not None:
+        answer = knock(access.address, access.identity, _KNOCK_S)
+        return answer.refusal or answer
+    if greets(access.address, _KNOCK_S):  # of a server without TLS that is enough: the viewer tells the rest
+        return Answer(200, "")
+    return f"what answers there is no Rerun server; a hub is {SECURE}://{access.address}/proxy"
 
 
 @contextlib.contextmanager
@@ -145,7 +163,7 @@ def _way(access: HubAccess, *, viewer: str, hub: str) -> Iterator[str]:
         return
     from edge.rerun_log.relay import Relay
 
-    with Relay(access.address, viewer=viewer, told_version=hub) as relay:
+    with Relay(access.address, viewer=viewer, told_version=hub, as_typed=access.as_typed) as relay:
         yield relay.url
 
 

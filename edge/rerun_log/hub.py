@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
+import socket
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
 
 from edge import tls
 from edge.rerun_log.channel import DEFAULT_PORT, SECURE, VERSION_HEADER, Address
@@ -17,6 +24,11 @@ READ_MESSAGES = "/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
 # nginx's 495 and 496, of a certificate that is not in order or missing, which it sends as 400.
 _NO_CERTIFICATE = (400, 495, 496)
 _NOTHING_BEHIND = (502, 503, 504)
+_GREETING_BYTES = 4096
+
+AWAY = "the hub at %s is away: %s; it is tried again until it is there"
+THERE = "the hub at %s is there"
+"""To be logged, with the address and why. Whoever reads from a hub says the same."""
 
 
 def hub_url(given: str) -> str:
@@ -76,6 +88,25 @@ def knock(address: Address, identity: tls.Identity, timeout_s: float) -> Answer:
     finally:
         connection.close()
     return Answer(response.status, response.getheader(VERSION_HEADER, ""))
+
+
+def greets(address: Address, timeout_s: float) -> bool:
+    """Whether who answers at an address without TLS greets as a Rerun server does, in HTTP/2; who speaks TLS does not.
+
+    Raises OSError when nobody answers.
+    """
+    ours = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    ours.initiate_connection()
+    with socket.create_connection((address.host, address.port), timeout_s) as connection:
+        connection.sendall(ours.data_to_send())
+        if not (received := connection.recv(_GREETING_BYTES)):  # as an ssh tunnel to nowhere does
+            raise OSError("it hangs up without a word")
+        with contextlib.suppress(h2.exceptions.ProtocolError):
+            while received:
+                if any(isinstance(event, h2.events.RemoteSettingsChanged) for event in ours.receive_data(received)):
+                    return True
+                received = connection.recv(_GREETING_BYTES)
+    return False
 
 
 def why_away(error: Exception) -> str:

@@ -30,7 +30,7 @@ from edge.logs import FaultLog, printable
 from edge.pacing import Backoff
 from edge.reports import LinkState
 from edge.rerun_log.channel import VERSION_HEADER, Address
-from edge.rerun_log.hub import READ_MESSAGES, Answer, mismatch, why_away
+from edge.rerun_log.hub import AWAY, READ_MESSAGES, THERE, Answer, mismatch, why_away
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +53,23 @@ class Relay:
     """A port of the loopback interface for the viewers of one user, between `with` and its end.
 
     viewer: the version of Rerun's viewer here, for a line when the hub's is another, which is not `told_version`: that
-    has been told. silent_s: how long a hub may be
-    silent when it is asked whether it is there. Memory: a message and some 200 KB in either direction for each viewer.
+    has been told. silent_s: how long a hub may be silent, though asked whether it is there, before that is told; after
+    twice that it is called anew. as_typed: names the keys in a line as their user knows them. Memory: a message and
+    some 200 KB in either direction for each viewer.
     """
 
     def __init__(
-        self, hub: Address, *, viewer: str = "", told_version: str = "", silent_s: float = 10.0, retry_s: float = 5.0
+        self,
+        hub: Address,
+        *,
+        viewer: str = "",
+        told_version: str = "",
+        silent_s: float = 8.0,
+        retry_s: float = 5.0,
+        as_typed: Callable[[str], str] = str,
     ) -> None:
         self._hub = hub
+        self._as_typed = as_typed
         self._viewer = viewer
         self._silent_s = silent_s
         self._retry_s = retry_s
@@ -152,7 +161,7 @@ class Relay:
                                 is_live = True
                                 self._live += 1
                                 backoff.reset()
-                                self._faults.worked("the hub at %s is back", self._hub)
+                                self._faults.worked(THERE, self._hub)
                             if piece:
                                 yield piece
                     why = "its server has ended"
@@ -164,10 +173,11 @@ class Relay:
                     is_live = False
                     self._live -= 1
                 wait_s = backoff.next_s()
-                self._faults.failed("the hub at %s is away: %s; it is tried again until it is back", self._hub, why)
+                self._faults.failed(AWAY, self._hub, self._as_typed(why))
                 await asyncio.sleep(wait_s)
         except _Refused as refusal:
-            self._faults.failed("the hub at %s: %s", self._hub, refusal, kind="refused")
+            why = self._as_typed(str(refusal))
+            self._faults.failed("the hub at %s: %s", self._hub, why, kind="refused")
             raise
         finally:
             self._calls -= 1
@@ -185,24 +195,30 @@ class Relay:
             if context is not None and writer.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
                 raise _Refused("what answers there does not speak HTTP/2; see rerun.url")
             call = _Call(self._hub, request, self._judge)
-            is_asked = False
+            began_s = heard_s = self._loop.time()
             while not call.is_over:
                 writer.write(call.to_send())
-                try:
-                    async with asyncio.timeout(self._silent_s):
+                received = None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._silent_s / 4):
                         await writer.drain()
                         received = await reader.read(_PIECE_BYTES)
-                except TimeoutError:
-                    if is_asked:
-                        raise
-                    is_asked = True
-                    call.ask_whether_it_is_there()
-                    continue
-                if not received:
+                if received == b"":
                     raise EOFError
-                is_asked = False
-                for piece in call.take(received):
-                    yield piece
+                if received is None:
+                    call.ask_whether_it_is_there()
+                else:
+                    for piece in call.take(received):
+                        yield piece
+                    heard_s = self._loop.time()  # the viewer may have taken its time
+                silent_s = self._loop.time() - (heard_s if call.is_answered else began_s)
+                if received is None and self._loop.time() - heard_s >= 2 * self._silent_s:
+                    raise TimeoutError
+                # What stands before Rerun's server is alive for itself, but begins to answer only when that does.
+                if silent_s >= self._silent_s:
+                    self._faults.failed("nothing comes from the hub at %s: it does not answer", self._hub)
+                elif call.is_answered and received:
+                    self._faults.worked(THERE, self._hub)
         finally:
             writer.transport.abort()
 
@@ -246,6 +262,7 @@ class _Call:
 
     def __init__(self, hub: Address, request: bytes, judge: Callable[[_Headers], None]) -> None:
         self.is_over = False
+        self.is_answered = False
         self._judge = judge
         self._messages = _Messages()
         self._connection = _connection(client=True, window_bytes=_WINDOW_BYTES)
@@ -268,6 +285,7 @@ class _Call:
             match event:
                 case h2.events.ResponseReceived():
                     self._judge(_headers(event))
+                    self.is_answered = True
                     yield b""
                 case h2.events.DataReceived():
                     self._connection.acknowledge_received_data(event.flow_controlled_length or 0, self._stream)

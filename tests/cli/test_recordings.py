@@ -114,7 +114,10 @@ def test_what_can_not_be_pulled_is_told_in_a_line(directory: Path, tmp_path: Pat
     assert "attic: no such recording" in unknown.stderr
     nowhere = recordings("pull", OLD, tmp_path / "not" / "there.rrd", "--dir", directory)
     assert nowhere.returncode == 1
-    assert nowhere.stderr == f"edge-pose: {tmp_path}/not/there.rrd: can't be written: No such file or directory\n"
+    assert (
+        nowhere.stderr
+        == f"edge-pose: {tmp_path}/not/there.rrd: can't be written: there is no directory {tmp_path}/not\n"
+    )
 
 
 @pytest.mark.usefixtures("writer")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Self
 import pytest
 
 from edge.cli.hub_access import hub_access
+from edge.cli.new_file import why_not
 from edge.errors import ConfigError
 from tests.cli.command import COMMAND, edge_pose
 from tests.conftest import eventually
@@ -87,7 +89,9 @@ def test_it_shows_what_the_hub_has_until_it_is_ended_and_leaves_no_viewer(hub: T
         view.process.send_signal(signal.SIGTERM)
         assert view.process.wait(PATIENCE_S) == 0
         assert not Path(f"/proc/{viewer}").exists()
-        assert view.log == ""
+        begun, ended = view.log.splitlines()
+        assert begun == f"writing what comes into {tmp_path}/seen.rrd, until Ctrl-C"
+        assert ended == f"{tmp_path}/seen.rrd: {(tmp_path / 'seen.rrd').stat().st_size / 1e6:.1f} MB"
 
 
 def test_a_viewer_that_is_closed_ends_it(hub: TlsHub, tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_a_viewer_that_is_closed_ends_it(hub: TlsHub, tmp_path: Path) -> None:
         eventually(lambda: view.has(0, 1), PATIENCE_S)
         os.kill(view.viewers[0], signal.SIGKILL)
         assert view.process.wait(PATIENCE_S) == 1
-        assert view.log == "edge-pose: the viewer was ended by signal 9\n"
+        assert view.log.splitlines()[-1] == "edge-pose: the viewer was ended by signal 9"
 
 
 def test_a_hub_that_is_away_is_waited_for(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_hub_that_is_away_is_waited_for(tmp_path: Path) -> None:
             eventually(lambda: view.has(0), PATIENCE_S)
             view.process.send_signal(signal.SIGINT)
             assert view.process.wait(PATIENCE_S) == 0
-        assert view.log.count("is away") == 1
+        assert view.log.count("is away") == view.log.count(f"the hub at {hub.address} is there") == 1
         assert view.log.count("the hub has Rerun 0.40.1 and this viewer is 0.41.0") == 1
 
 
@@ -118,6 +122,18 @@ def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
         eventually(lambda: "is away" in view.log, PATIENCE_S)
         view.process.send_signal(signal.SIGINT)
         assert view.process.wait(PATIENCE_S) == 0
+
+
+def test_a_frozen_hub_does_not_hold_up_ctrl_c(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as frozen,
+        View(tmp_path, f"127.0.0.1:{frozen.getsockname()[1]}") as view,
+    ):
+        asking = frozen.accept()[0]
+        with asking:
+            view.process.send_signal(signal.SIGINT)
+            assert view.process.wait(PATIENCE_S) == 0  # before it is said to be away
+        assert view.log == ""
 
 
 def test_the_configuration_may_say_it_all(hub: TlsHub, tmp_path: Path) -> None:
@@ -136,6 +152,38 @@ def test_a_server_without_tls_is_for_the_viewer_itself(tmp_path: Path) -> None:
         eventually(lambda: server.url in view.viewer_arguments, PATIENCE_S)
 
 
+def test_who_leaves_tls_out_is_told_how_a_hub_is_called(hub: TlsHub, tmp_path: Path) -> None:
+    ended = edge_pose("view", f"rerun+http://{hub.address}/proxy", "--save", str(tmp_path / "never.rrd"))
+    told = f"what answers there is no Rerun server; a hub is rerun+https://{hub.address}/proxy"
+    assert (ended.returncode, ended.stdout) == (69, "")
+    assert ended.stderr == f"edge-pose: the hub at {hub.address}: {told}\n"
+    assert not (tmp_path / "never.rrd").exists()
+
+
+def test_a_file_that_is_there_stays_and_the_hub_is_not_even_asked(tmp_path: Path) -> None:
+    (tmp_path / "there.rrd").write_text("mine")
+    ended = edge_pose("view", "127.0.0.1:1", "--save", str(tmp_path / "there.rrd"))
+    told = f"edge-pose: {tmp_path}/there.rrd: is there already: give another name behind --save\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", told)
+    assert (tmp_path / "there.rrd").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("there.rrd", "is there already: rename it"),
+        ("", "is a directory, and a file is wanted"),
+        ("not/new.rrd", "can't be written: there is no directory {}/not"),
+        ("there.rrd/new.rrd", "can't be written: Not a directory"),
+        ("n" * 300, "can't be written: File name too long"),
+        ("new.rrd", None),
+    ],
+)
+def test_a_new_file_has_a_place(name: str, told: str | None, tmp_path: Path) -> None:
+    (tmp_path / "there.rrd").write_text("mine")
+    assert why_not(tmp_path / name, "rename it") == (told and told.format(tmp_path))
+
+
 def test_a_hub_that_refuses_is_told_in_a_line(hub: TlsHub) -> None:
     ended = edge_pose("view", str(hub.address), *options(hub, "device"), "--save", "never.rrd")
     assert (ended.returncode, ended.stdout) == (69, "")
@@ -147,7 +195,9 @@ def test_a_hub_that_refuses_is_told_in_a_line(hub: TlsHub) -> None:
 def test_a_hub_that_nobody_signed_for_is_told_in_a_line(hub: TlsHub) -> None:
     ended = edge_pose("view", str(hub.address), "--save", "never.rrd")
     assert ended.returncode == 69
-    assert re.fullmatch(r"edge-pose: .*its certificate is refused .*; see rerun.ca_file.*\n", ended.stderr)
+    assert re.fullmatch(
+        r"edge-pose: .*its certificate is refused .*; see rerun.ca_file and the name in HUB\n", ended.stderr
+    )
 
 
 def test_where_there_is_no_screen_that_is_said() -> None:
@@ -168,15 +218,16 @@ def test_what_is_wrong_is_told_before_anything_starts() -> None:
     ended = edge_pose("view", "hub", "--cert", "/not/here.pem", "--ca", "/dev/null")
     assert ended.returncode == 78
     assert ended.stderr.splitlines() == [
-        "edge-pose: --set: rerun.ca_file = '/dev/null': is no regular file",
-        "edge-pose: --set: rerun.cert_file = '/not/here.pem': no such file",
-        "edge-pose: default: rerun.key_file = '': is required beside rerun.cert_file: a certificate and its key",
+        "edge-pose: view: --ca = '/dev/null': is no regular file",
+        "edge-pose: view: --cert = '/not/here.pem': no such file",
+        "edge-pose: view: --key = '': is required beside --cert: a certificate and its key",
     ]
 
 
 @pytest.mark.parametrize(
     ("hub", "told"),
     [
+        ("", "view: HUB = '': expected NAME, "),
         ("http://hub", r"view: HUB = 'http://hub': expected NAME, NAME:PORT or rerun\+https://NAME:PORT/proxy"),
         (None, "no hub to go to: give its name"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -100,12 +101,13 @@ def test_a_hub_that_is_killed_is_called_again_and_the_viewer_goes_on(
         assert way.state is LinkState.LIVE
     told = [(record.levelname, record.message.partition(": ")[0]) for record in caplog.records]
     address = hub.address
-    assert told == [("WARNING", f"the hub at {address} is away"), ("INFO", f"the hub at {address} is back")]
+    assert told == [("WARNING", f"the hub at {address} is away"), ("INFO", f"the hub at {address} is there")]
 
 
 def test_a_hub_that_freezes_is_noticed_and_does_not_hold_up_the_end(
     hub: TlsHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "edge")
     hub.push(0)
     with relay(hub, silent_s=0.5) as way, Viewer(way.url, tmp_path) as viewer:
         eventually(lambda: viewer.has(0), PATIENCE_S)
@@ -114,16 +116,33 @@ def test_a_hub_that_freezes_is_noticed_and_does_not_hold_up_the_end(
         hub.thaw()
         hub.push(1)
         eventually(lambda: viewer.has(1), PATIENCE_S)
+        eventually(lambda: caplog.messages[-1] == f"the hub at {hub.address} is there", PATIENCE_S)
         hub.freeze()
     assert "hub relay" not in {thread.name for thread in threading.enumerate()}
-    assert "it does not answer" in caplog.text
+    assert caplog.messages[0] == f"nothing comes from the hub at {hub.address}: it does not answer"
     hub.thaw()
+
+
+def test_a_server_that_is_frozen_behind_a_hub_is_told_and_so_is_its_end(
+    hub: TlsHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "edge")
+    hub.push(0)
+    hub.rerun.process.send_signal(signal.SIGSTOP)
+    with relay(hub, silent_s=0.5) as way, Viewer(way.url, tmp_path) as viewer:
+        eventually(lambda: caplog.messages, PATIENCE_S)
+        hub.rerun.process.send_signal(signal.SIGCONT)
+        eventually(lambda: viewer.has(0), PATIENCE_S)
+    assert caplog.messages == [
+        f"nothing comes from the hub at {hub.address}: it does not answer",
+        f"the hub at {hub.address} is there",
+    ]
 
 
 def test_a_quiet_hub_is_not_a_silent_one(caplog: pytest.LogCaptureFixture) -> None:
     with (
         OwnHub() as quiet,
-        Relay(quiet.address, silent_s=0.1) as way,
+        Relay(quiet.address, silent_s=0.4) as way,
         Caller(way.port) as caller,
     ):
         caller.call()
