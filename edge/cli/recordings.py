@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -72,7 +73,9 @@ def list_recordings(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(metavar="RECORDING", help="Its name, or a beginning that no other has.")],
+    name: Annotated[
+        str, typer.Argument(metavar="RECORDING", help="Its name, one of its files, or a beginning that no other has.")
+    ],
     file: Annotated[
         str | None, typer.Argument(metavar="FILE", help="Where to; - is standard output; default: RECORDING.rrd.")
     ] = None,
@@ -88,6 +91,7 @@ def pull(
     reached; 78 no directory is configured.
     """
     with reported_errors(), _told_problems():
+        name = store.of_file(name)
         elsewhere = _passed_on(directory, config, sets)
         if on is not None and file is None:  # named after the recording, by its name in full
             listed = json.loads(_run_on(on, ["list", "--json", *elsewhere], subprocess.PIPE))
@@ -125,7 +129,7 @@ def prune(
         str | None, typer.Option(metavar="AGE", help="Delete files that were last written so long ago: 12h, 7d, 4w.")
     ] = None,
     keep_mb: Annotated[
-        float | None, typer.Option(min=0, help="Delete the oldest files until all take no more than so many MB.")
+        float | None, typer.Option(help="Delete the oldest files until all take no more than so many MB.")
     ] = None,
     directory: Directory = None,
     on: On = None,
@@ -142,6 +146,8 @@ def prune(
         fail(ExitCode.USAGE, "prune: what? name recordings, or give --older-than or --keep-mb")
     if names and (older_than is not None or keep_mb is not None):
         fail(ExitCode.USAGE, "prune: name recordings, or give --older-than and --keep-mb, not both")
+    if keep_mb is not None and not 0 <= keep_mb < math.inf:
+        fail(ExitCode.USAGE, f"--keep-mb {keep_mb:g}: expected a number of MB from 0 on")
     before_s = None if older_than is None else time.time() - _age_s(older_than)
     with reported_errors(), _told_problems():
         if on is not None:
@@ -167,14 +173,23 @@ def prune(
 def _delete(every: Sequence[Recording], segments: Sequence[Segment], *, dry_run: bool) -> None:
     if not segments:
         print("nothing to delete")
+    did = "would delete" if dry_run else "deleted"
+    touched, total = 0, list[Segment]()
     for recording in every:
         chosen = [segment for segment in recording.segments if segment in segments]
         gone = [segment for segment in chosen if dry_run or store.delete(segment)]
         if gone:
-            did = "would delete" if dry_run else "deleted"
-            of = "" if len(gone) == len(recording.segments) else f" of {len(recording.segments)}"
-            size = sum(segment.nbytes for segment in gone) / 1e6
-            print(f"{did} {recording.name}: {len(gone)}{of} file{'' if len(gone) == 1 else 's'}, {size:.1f} MB")
+            print(f"{did} {recording.name}: {_extent(gone, of=len(recording.segments))}")
+            touched += 1
+            total += gone
+    if touched > 1:
+        print(f"{did} in all: {_extent(total, of=len(total))}")
+
+
+def _extent(segments: Sequence[Segment], *, of: int) -> str:
+    """Such as "2 of 3 files, 1.5 MB"."""
+    count = str(of) if len(segments) == of else f"{len(segments)} of {of}"
+    return f"{count} file{'' if of == 1 else 's'}, {sum(segment.nbytes for segment in segments) / 1e6:.1f} MB"
 
 
 # --- where it is

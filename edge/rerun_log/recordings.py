@@ -102,6 +102,12 @@ def match(names: Sequence[str], given: str) -> str:
     raise LookupError(f"{given}: no such recording; edge-pose recordings list shows those there are")
 
 
+def of_file(given: str) -> str:
+    """Of a recording's file, as `ls` shows it, the recording's name; anything else as it is."""
+    name = _NAME.fullmatch(given.rpartition("/")[2])
+    return given if name is None else name["recording"]
+
+
 def is_being_written(path: Path) -> bool:
     """Whether some process holds the lock of who writes this file."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:

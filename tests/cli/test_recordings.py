@@ -139,6 +139,18 @@ def test_the_oldest_go_by_age_or_size_and_nothing_that_is_being_written_or_no_re
     assert left(directory) == {NEW, "mine"}
 
 
+def test_what_several_recordings_take_is_told_in_all(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(directory, "20260102T120000Z-0000abce").close()
+    files = len(list(directory.glob("bench-*")))
+    size = sum(file.stat().st_size for file in directory.glob("bench-*")) / 1e6
+    prune(keep_mb=0, dry_run=True, directory=directory)
+    *_, total = capsys.readouterr().out.splitlines()
+    assert total == f"would delete in all: {files} files, {size:.1f} MB"
+    first = min(directory.glob(f"{OLD}.*"))
+    prune(keep_mb=size - first.stat().st_size / 1e6, dry_run=True, directory=directory)
+    assert capsys.readouterr().out.startswith(f"would delete {OLD}: 1 of {files // 2} files, ")
+
+
 @pytest.mark.usefixtures("writer")
 def test_recordings_are_deleted_by_name_all_or_none(directory: Path) -> None:
     refused = recordings("prune", OLD, NEW, "--dir", directory)
@@ -156,6 +168,8 @@ def test_recordings_are_deleted_by_name_all_or_none(directory: Path) -> None:
     ("arguments", "told"),
     [
         ([], "prune: what? name recordings, or give --older-than or --keep-mb"),
+        (["--keep-mb", "-1"], "edge-pose: --keep-mb -1: expected a number of MB from 0 on\n"),
+        (["--keep-mb", "nan"], "edge-pose: --keep-mb nan: expected a number of MB from 0 on\n"),
         (["--older-than", "soon"], "--older-than 'soon': expected a number and s, min, h, d or w, such as 7d"),
     ],
 )
@@ -163,6 +177,17 @@ def test_nothing_is_deleted_by_guessing(arguments: list[str], told: str) -> None
     ended = recordings("prune", *arguments)
     assert ended.returncode == 2
     assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_file_of_a_recording_names_it_to_pull_but_not_to_prune(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = min(directory.glob(f"{OLD}.*"))
+    pull(file.name, str(tmp_path / "whole.rrd"), directory=directory)
+    assert capsys.readouterr().out == f"{tmp_path}/whole.rrd: 0.8 MB\n"
+    assert recordings("prune", file.name, "--dir", directory).returncode == 66
+    assert OLD in left(directory)
 
 
 class TestOverSsh:
