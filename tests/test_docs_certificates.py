@@ -52,8 +52,11 @@ def test_all_have_certificates_in_the_end_and_one_is_revoked(typed: tuple[Site, 
         ("servers", "hub", "", "valid"),
         ("devices", "hall-pi", "", "revoked"),
         ("people", "anna", "operator", "valid"),
+        ("people", "otto", "reader", "valid"),
     }
     assert handshake(site, site.others / "broker.pem", site.others / "anna.pem", authority="people") == "operator"
+    assert handshake(site, site.others / "broker.pem", site.others / "otto.pem", authority="people") == "reader"
+    assert (site.others / "site-ca.pem").read_text() == (site.pki / "servers" / "ca.pem").read_text()
     copy = subprocess.run(
         ["tar", "-tf", site.others / "pki-backup.tar"], check=True, capture_output=True, text=True
     ).stdout.splitlines()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,25 @@ def test_the_code_runs_and_finds_what_was_recorded(folder: Path) -> None:
     assert re.fullmatch(r"39 rows, the wrists are \d\.\d\d m apart at most", landmarks)
 
 
+def test_of_several_recordings_one_is_chosen_and_its_frames_count_once(folder: Path) -> None:
+    """As in a file of `view --save` after a reconnect."""
+    first, _ = blocks(PAGE, "python")
+    recorder = Recorder(folder / "others", scene(session="20260102T120000Z-0000abce"))
+    recorder.put(video_parcel(0))
+    recorder.close()
+    own, other = recordings(folder / "recordings")[0], recordings(folder / "others")[0]
+    with (folder / "several.rrd").open("wb") as out:
+        join(replace(own, segments=(*other.segments, *own.segments, *own.segments)), out)
+    for name, told in ((f', "{own.name[:-2]}"', "40 frames"), ("", other.name)):
+        code = first.replace('recording("hall.rrd")', f'recording("several.rrd"{name})')
+        ran = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=folder, timeout=60
+        )
+        assert told in ran.stdout + ran.stderr
+        assert bool(name) == (ran.returncode == 0)
+        assert "RerunWarning: RRD file has no footer/manifest" in ran.stderr
+
+
 def test_the_columns_are_those_of_recordings(folder: Path) -> None:
     named = re.findall(r"^\| `(/\S+)` \| `(\S+?)` \|", PAGE, re.MULTILINE)
     assert len(named) == 5
@@ -75,6 +95,6 @@ def test_the_configuration_is_one_once_the_files_are_there() -> None:
 def test_what_the_page_says_that_it_says_it_says() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "edge").rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
-    said = re.findall(r"^\| `((?:it|its|they|no|refused) .+?)` \|", PAGE, re.MULTILINE)
-    assert len(said) == 6
+    said = re.findall(r"^\| `((?:it|its|they|no|refused|what) .+?)` \|", PAGE, re.MULTILINE)
+    assert len(said) == 7
     assert [phrase for phrase in said if phrase not in source] == []

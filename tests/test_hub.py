@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -228,16 +230,20 @@ def test_a_hub_whose_server_is_away_says_so() -> None:
 
 def test_files_made_by_hand_are_those_that_the_hub_has(site: Site, tmp_path: Path) -> None:
     hub, authorities = site
-    (tmp_path / "edge-pose-pki").symlink_to(authorities.pki)
+    shutil.copytree(authorities.pki, tmp_path / "edge-pose-pki")  # more is signed there
     for extension in ("pem", "key"):
         (tmp_path / f"anna.{extension}").symlink_to(authorities.keys / f"olga.{extension}")
     page = (ROOT / "docs/hub.md").read_text()
     (export,) = re.findall(r"^openssl pkcs12 -export .*$", page, re.MULTILINE)
-    typed = "\n".join([*re.findall(r"^cat ~/.*$", page, re.MULTILINE), f"{export} -passout pass:secret"])
+    made = re.findall(r"^(?:cat ~/|openssl req |\S+ deploy/pki/pki.py sign ).*$", page, re.MULTILINE)
+    made = [line.replace(".venv/ansible/bin/python deploy", f"{sys.executable} {ROOT}/deploy") for line in made]
+    typed = "\n".join([*made, f"{export} -passout pass:secret"])
     environment = {**os.environ, "HOME": str(tmp_path)}
     subprocess.run(["sh", "-ec", typed], check=True, cwd=tmp_path, env=environment, capture_output=True)
     for name in ("ca.pem", "crl.pem"):
         assert (tmp_path / name).read_text() == (hub.folder / name).read_text()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "hub.pem", tmp_path / "hub.key")
     shown = ["openssl", "pkcs12", "-in", tmp_path / "anna.p12", "-passin", "pass:secret", "-nokeys"]
     assert "olga" in subprocess.run(shown, check=True, capture_output=True, text=True).stdout
 
