@@ -20,7 +20,10 @@ OPTIONS = {"rerun.ca_file": "--ca", "rerun.cert_file": "--cert", "rerun.key_file
 
 @dataclass(frozen=True, slots=True)
 class HubAccess:
-    """Where the hub is, and what it is shown. typed: the keys whose values are from the command line."""
+    """Where the hub is, and what it is shown.
+
+    typed: the keys whose values are from the command line, or that somebody who types at all would type there.
+    """
 
     url: str
     address: Address
@@ -51,8 +54,9 @@ def hub_access(
     loaded = load(find_file(file), environment=os.environ, sets=settings, base=anything)
     rerun = loaded.config.rerun
     typed = {*given, *(["rerun.url"] if hub is not None else [])}
+    unset = {key for key in OPTIONS if tuple(key.split(".")) not in loaded.origins}
     if given:  # then what is missing beside is missing there
-        typed |= {key for key in OPTIONS if tuple(key.split(".")) not in loaded.origins}
+        typed |= unset
     flaws = [problem for problem in preflight.problems(loaded) if problem.key in OPTIONS]
     if flaws:
         raise ConfigError([_problem_as_typed(flaw, typed) for flaw in flaws])
@@ -60,7 +64,7 @@ def hub_access(
         expected = "no hub to go to: give its name, e.g. hub.local, or set rerun.url"
         raise ConfigError([loaded.problem("rerun.url", "", expected)])
     identity = Identity("rerun", rerun.ca_file, rerun.cert_file, rerun.key_file)
-    return HubAccess(rerun.url, Address.of(rerun.url, identity), identity, frozenset(typed))
+    return HubAccess(rerun.url, Address.of(rerun.url, identity), identity, frozenset(typed | unset if typed else typed))
 
 
 def _problem_as_typed(problem: ConfigProblem, typed: Collection[str]) -> ConfigProblem:

@@ -35,6 +35,8 @@ def hub_url(given: str) -> str:
     """Of NAME, NAME:PORT or an address such as rerun+https://NAME:PORT/proxy the last one. Raises ValueError."""
     url = given if "://" in given else f"{SECURE}://{given}/proxy"
     expected = "NAME, NAME:PORT or rerun+https://NAME:PORT/proxy"
+    if not url.isprintable() or " " in url:
+        raise ValueError(f"expected {expected}, without a space or a line's end")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -99,8 +101,8 @@ def greets(address: Address, timeout_s: float) -> bool:
     ours.initiate_connection()
     with socket.create_connection((address.host, address.port), timeout_s) as connection:
         connection.sendall(ours.data_to_send())
-        if not (received := connection.recv(_GREETING_BYTES)):  # as an ssh tunnel to nowhere does
-            raise OSError("it hangs up without a word")
+        if not (received := connection.recv(_GREETING_BYTES)):  # as who speaks TLS, or an ssh tunnel to nowhere
+            raise OSError(f"it hangs up without a word; a hub is {SECURE}://{address}/proxy")
         with contextlib.suppress(h2.exceptions.ProtocolError):
             while received:
                 if any(isinstance(event, h2.events.RemoteSettingsChanged) for event in ours.receive_data(received)):

@@ -195,9 +195,7 @@ def test_a_hub_that_refuses_is_told_in_a_line(hub: TlsHub) -> None:
 def test_a_hub_that_nobody_signed_for_is_told_in_a_line(hub: TlsHub) -> None:
     ended = edge_pose("view", str(hub.address), "--save", "never.rrd")
     assert ended.returncode == 69
-    assert re.fullmatch(
-        r"edge-pose: .*its certificate is refused .*; see rerun.ca_file and the name in HUB\n", ended.stderr
-    )
+    assert re.fullmatch(r"edge-pose: .*its certificate is refused .*; see --ca and the name in HUB\n", ended.stderr)
 
 
 def test_where_there_is_no_screen_that_is_said() -> None:
@@ -228,6 +226,8 @@ def test_what_is_wrong_is_told_before_anything_starts() -> None:
     ("hub", "told"),
     [
         ("", "view: HUB = '': expected NAME, "),
+        ("a b", "view: HUB = 'a b': expected NAME, .*, without a space"),
+        ("hub\n", r"view: HUB = 'hub\\n': expected NAME, .*, without a space"),
         ("http://hub", r"view: HUB = 'http://hub': expected NAME, NAME:PORT or rerun\+https://NAME:PORT/proxy"),
         (None, "no hub to go to: give its name"),
     ],
