@@ -184,7 +184,7 @@ def test_the_hub_s_memory_is_what_the_role_replaces() -> None:
     server = (HUB / "edge-pose-hub.service").read_text()
     default = options("hub")["hub_memory_mb"]["default"]
     assert server.count(f"{default}MiB") == 1
-    assert values(server, "MemoryMax") == [f"{2 * int(str(default))}M"]
+    assert values(server, "MemoryMax") == [f"{3 * int(str(default))}M"]
 
 
 @pytest.mark.parametrize("unit", ["edge-pose-hub.service", "edge-pose-hub-gate.service"])

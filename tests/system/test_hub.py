@@ -103,7 +103,7 @@ def test_it_runs_in_its_sandbox_and_its_key_never_left(hub: Hub) -> None:
     print(f"systemd-analyze security: {exposures}")
     assert max(exposures) < 2
     assert "--server-memory-limit 256MiB" in hub.show(_SERVER, "ExecStart")
-    assert hub.show(_SERVER, "MemoryMax") == str(512 << 20)
+    assert hub.show(_SERVER, "MemoryMax") == str(768 << 20)
 
 
 def test_devices_write_and_people_read(hub: Hub) -> None:
