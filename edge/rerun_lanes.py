@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edge import tls
 from edge.config import Config, RerunConfig
+from edge.errors import ConfigError
 from edge.interfaces import Sink
 from edge.lanes import Lane, LaneGroup, Shown, Stage
 from edge.reports import DeviceInfo, LinkState
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from edge.rerun_log.scene import Scene
     from edge.rerun_log.segments import Segments
 
+log = logging.getLogger(__name__)
+
 # Two seconds of 30 frames/s: longer pauses of a receiver are no hiccups.
 OBSERVATIONS = 64
 # 16 frames of 640x480 with both their pictures, 22 MB; eight are encoded at a time, when this is half full. A frame of
@@ -36,12 +40,14 @@ _RERUN_LINGER_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class _Keeping:
-    """What a store of recordings is made from."""
+class Standing:
+    """What is in use. recording: the first file of what is being recorded. segments: where recordings are, though
+    nothing may be recorded just now; in directory."""
 
-    directory: Path
-    keep_mb: int
-    keep_free_mb: int
+    recording: Path | None = None
+    link: Forwarder | None = None
+    segments: Segments | None = None
+    directory: Path | None = None
 
 
 class RerunLanes:
@@ -49,32 +55,36 @@ class RerunLanes:
     that a hub which is away during a change misses nothing, and a recording is one."""
 
     def __init__(self, session: str, stats: Stats) -> None:
-        self.recording: Path | None = None
-        """The first file of what is being recorded."""
         self._session = session
         self._stats = stats
         self._log: SceneLog | None = None
-        self._link: Forwarder | None = None
-        self._segments: Segments | None = None
-        self._keeping: _Keeping | None = None
+        self._standing = Standing()
 
     @property
     def state(self) -> LinkState:
-        return LinkState.OFF if self._link is None else self._link.state
+        link = self._standing.link
+        return LinkState.OFF if link is None else link.state
+
+    @property
+    def recording(self) -> Path | None:
+        """The first file of what is being recorded."""
+        return self._standing.recording
 
     def build(self, config: Config, info: DeviceInfo) -> LaneGroup | None:
         """The lanes as configured, not started. Raises ConfigError for what only shows now, such as a directory that
         can't be written; then everything is as before."""
         rerun = config.rerun
         if not is_wanted(rerun):
-            self.recording, self._link = None, None
-            return None
+            self._standing = Standing()
+            # What was kept for receivers goes as at the end, once the lanes before have ended.
+            return None if self._log is None else LaneGroup(begin=self._log.release)
         from edge.rerun_log.log import SceneLog
 
         scene_log = self._log = self._log or SceneLog(self._stats)
         scene = self._scene(config, info)
         forwarders, outputs = self._forwarders(config, scene, scene_log)
-        segments, keeping = self._store(rerun, scene, scene_log)
+        segments = self._store(rerun, scene, scene_log)
+        before = self._standing.directory
         follow: Callable[[Entry], None] | None = None
         if segments is not None and recording_into(rerun):
             recording = recording_lane(segments, self._stats)
@@ -84,16 +94,24 @@ class RerunLanes:
         def begin() -> None:
             scene_log.memory_bytes = rerun.backlog_mb * 1_000_000
             scene_log.describe(scene)
-            scene_log.keep_longer(segments, follow)
-            if segments is not None and follow is not None:
-                segments.begin(scene_log.next)
+            if segments is not None:
+                segments.keep(rerun.keep_mb * 1_000_000, rerun.keep_free_mb * 1_000_000)
+                if follow is not None:
+                    segments.begin(scene_log.next)
+            left = scene_log.keep_longer(segments, follow, queue_bytes=_ENTRY_BYTES, forgetful=(rerun.serve,))
+            if left:
+                told = "%d parcels that were not shipped stay in %s, until rerun.record_dir leads there again"
+                log.warning(told, left, before)
             scene_log.retain(forwarders)
 
         video = (video_lane(_video_sink(rerun.video, scene_log.put), self._stats),) if rerun.video != "off" else ()
         mask = config.pose.segmentation and rerun.mask == "image"
-        self._link = next(iter(forwarders.values()), None)
-        self._segments, self._keeping = segments, keeping
-        self.recording = segments.path if segments is not None and follow is not None else None
+        self._standing = Standing(
+            recording=segments.path if segments is not None and follow is not None else None,
+            link=next(iter(forwarders.values()), None),
+            segments=segments,
+            directory=None if segments is None else rerun.record_dir,
+        )
         return LaneGroup(
             observers=(_scene_lane(scene_log.put, self._stats, mask=mask),),
             video=video,
@@ -102,13 +120,13 @@ class RerunLanes:
             begin=begin,
         )
 
-    def standing(self) -> tuple[object, ...]:
+    def standing(self) -> Standing:
         """What is in use, for `restore`."""
-        return self.recording, self._link, self._segments, self._keeping
+        return self._standing
 
-    def restore(self, standing: tuple[object, ...]) -> None:
+    def restore(self, standing: Standing) -> None:
         """What was built since `standing` is not used."""
-        self.recording, self._link, self._segments, self._keeping = standing  # type: ignore[assignment]
+        self._standing = standing
 
     def close(self) -> None:
         """After the lanes."""
@@ -161,25 +179,32 @@ class RerunLanes:
             outputs.append(Served(server, forwarder))
         return found, outputs
 
-    def _store(self, rerun: RerunConfig, scene: Scene, scene_log: SceneLog) -> tuple[Segments | None, _Keeping | None]:
+    def _store(self, rerun: RerunConfig, scene: Scene, scene_log: SceneLog) -> Segments | None:
         """Where recordings are. While nothing is recorded any more, what was can still be shipped."""
         if rerun.record_dir is None:
-            return None, None
-        keeping = _Keeping(rerun.record_dir, rerun.keep_mb, rerun.keep_free_mb)
-        if keeping == self._keeping or not rerun.record:
-            return self._segments, self._keeping
+            return None
+        if rerun.record_dir == self._standing.directory:
+            return self._standing.segments
+        from edge.rerun_log.arrears import path_of_notes
         from edge.rerun_log.segments import Segments
 
-        segments = Segments(
-            rerun.record_dir,
-            scene.recording_id,
-            keep_bytes=rerun.keep_mb * 1_000_000,
-            keep_free_bytes=rerun.keep_free_mb * 1_000_000,
-            description=lambda: scene_log.description,
-            gone=scene_log.gone,
-            stats=self._stats,
-        )
-        return segments, keeping
+        if not rerun.record and not path_of_notes(rerun.record_dir, scene.device).exists():
+            return None
+        try:
+            return Segments(
+                rerun.record_dir,
+                scene.recording_id,
+                device=scene.device,
+                keep_bytes=rerun.keep_mb * 1_000_000,
+                keep_free_bytes=rerun.keep_free_mb * 1_000_000,
+                description=lambda: scene_log.description,
+                gone=scene_log.gone,
+                stats=self._stats,
+            )
+        except ConfigError:
+            if rerun.record:
+                raise
+            return None  # what earlier runs owe stays there
 
 
 def is_wanted(rerun: RerunConfig) -> bool:

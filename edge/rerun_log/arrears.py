@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
-
-FILE_NAME = ".unshipped.json"
 
 Bytes = tuple[int, int]
 """From, and up to and not including."""
@@ -33,11 +32,11 @@ class Note:
 
 
 class Arrears:
-    """The notes in one directory, by receiver. What can't be read counts as none; what can't be written is told once:
-    all of this concerns only what is shipped after the next start."""
+    """One device's notes in one directory, by receiver. What can't be read counts as none; what can't be written is
+    told once: all of this concerns only what is shipped after the next start."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / FILE_NAME
+    def __init__(self, directory: Path, device: str) -> None:
+        self._path = path_of_notes(directory, device)
         self._told = False
         self._notes: dict[str, Note] = {}
         try:
@@ -51,10 +50,11 @@ class Arrears:
     def notes(self) -> Mapping[str, Note]:
         return self._notes
 
-    def put(self, receiver: str, note: Note) -> None:
+    def put(self, receiver: str, note: Note) -> bool:
+        """Whether it is on the disk."""
         if self._notes.get(receiver) == note:
-            return
-        self._notes[receiver] = note
+            return True
+        notes = {**self._notes, receiver: note}
         content = {
             key: {
                 "lacking": {name: list(ranges) for name, ranges in each.lacking.items()},
@@ -62,16 +62,27 @@ class Arrears:
                 "described": each.described,
                 "until": each.until,
             }
-            for key, each in self._notes.items()
+            for key, each in notes.items()
         }
         arriving = self._path.with_name(f"{self._path.name}.new")
         try:
-            arriving.write_text(json.dumps(content))
+            with arriving.open("w") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut may leave the name with nothing behind it
             arriving.replace(self._path)
         except OSError as error:
             if not self._told:
                 log.warning("%s can't be written (%s): what is not shipped by the end stays here", self._path, error)
             self._told = True
+            return False
+        self._notes = notes
+        return True
+
+
+def path_of_notes(directory: Path, device: str) -> Path:
+    """Several devices may record into one directory."""
+    return directory / f".unshipped.{device}.json"
 
 
 def _parsed(content: Any) -> dict[str, Note]:

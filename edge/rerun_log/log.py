@@ -45,11 +45,15 @@ class Store(Protocol):
     def holds(self, number: int) -> bool: ...
     def read(self, number: int) -> Entry | None: ...
 
-    def owed(self, receiver: str) -> Ranges:
-        """What this one lacks of what earlier runs left, by numbers below 0."""
+    def awaits(self, number: int) -> bool:
+        """Whether this one, which it has been told of, may still come to be held."""
 
-    def note(self, receiver: str, wanted: Ranges) -> None:
-        """Remember that for the next run."""
+    def owed(self, receiver: str) -> Ranges:
+        """Some more of what this one lacks of what earlier runs left, by numbers below 0; none when that was all. May
+        read from a disk."""
+
+    def note(self, receiver: str, wanted: Ranges) -> bool:
+        """Remember that for the next run. Whether that worked."""
 
 
 class _Encoder:
@@ -109,6 +113,8 @@ class SceneLog:
         self._keyframes: dict[str, int] = {}
         self._receivers: dict[str, Receiver] = {}
         self._store: Store | None = None
+        self._queue_bytes = 0
+        self._forgetful: Container[str] = ()
         self._followers: list[Callable[[Entry], None]] = []
 
     @property
@@ -136,11 +142,37 @@ class SceneLog:
         if before is not None:
             before.close()
 
-    def keep_longer(self, store: Store | None, follow: Callable[[Entry], None] | None) -> None:
-        """Where to look for what is no longer in memory, and who gets each entry at once, to keep it there."""
+    def keep_longer(
+        self,
+        store: Store | None,
+        follow: Callable[[Entry], None] | None,
+        *,
+        queue_bytes: int = 0,
+        forgetful: Container[str] = (),
+    ) -> int:
+        """Where to look for what is no longer in memory, and who gets each entry at once, to keep it there.
+
+        queue_bytes: so much may wait in front of the store. That stays in memory until its turn has come, which costs
+        nothing, since it is there anyway. forgetful: receivers that have no more than one run: the store remembers
+        nothing of what they lack.
+
+        Returns how many entries receivers lack that only the store before has. They stay there, and it has noted them.
+        """
+        before = self._store
+        if before is not None and before is not store:
+            for receiver in tuple(self._receivers.values()):
+                self.note(receiver)
         with self._lock:
-            self._store = store
+            self._store, self._queue_bytes, self._forgetful = store, queue_bytes, forgetful
             self._followers = [] if follow is None else [follow]
+            if before is None or before is store:
+                return 0
+            return sum(self._leave_behind(receiver) for receiver in self._receivers.values())
+
+    def _leave_behind(self, receiver: Receiver) -> int:
+        """What is not in memory: numbers below 0 mean something else to every store."""
+        wanted = [number for start, end in receiver.delivery.wanted for number in range(start, end)]
+        return sum(receiver.delivery.given_up(number) for number in wanted if number not in self._kept)
 
     def put(self, parcel: Parcel) -> None:
         with self._lock:
@@ -158,18 +190,16 @@ class SceneLog:
             receiver = self._receivers.get(key)
             if receiver is None:
                 receiver = self._receivers[key] = Receiver(key, name, Delivery(self._next))
-                if self._store is not None:
-                    receiver.delivery.owes(self._store.owed(key))
             receiver.on_append = on_append
         self.note(receiver)
         return receiver
 
-    def note(self, receiver: Receiver) -> None:
-        """Have the store, if there is one, remember what it lacks, for the case that this process ends before it."""
+    def note(self, receiver: Receiver) -> bool:
+        """Have the store, if there is one, remember what it lacks, for the case that this process ends before it.
+        Whether it does."""
         with self._lock:
-            store, wanted = self._store, Ranges(receiver.delivery.wanted)
-        if store is not None:
-            store.note(receiver.key, wanted)
+            store, wanted = self._store_for(receiver), Ranges(receiver.delivery.wanted)
+        return store is not None and store.note(receiver.key, wanted)
 
     def detach(self, receiver: Receiver, on_append: Callable[[], None]) -> None:
         """It takes no more for now; what comes is kept for it, until `retain` names it no more."""
@@ -179,12 +209,22 @@ class SceneLog:
 
     def retain(self, keys: Container[str]) -> None:
         """Forget receivers of other keys. What they have not got is counted as dropped."""
+        self._retain(keys, remembered=())
+
+    def release(self) -> None:
+        """Forget all receivers and the store, as at the end. What the next run will ship is not counted as dropped."""
+        receivers = tuple(self._receivers.values())
+        self._retain((), remembered={receiver.key for receiver in receivers if self.note(receiver)})
+        self.keep_longer(None, None)
+
+    def _retain(self, keys: Container[str], *, remembered: Container[str]) -> None:
         with self._lock:
             for key in [key for key in self._receivers if key not in keys]:
                 receiver = self._receivers.pop(key)
-                delivery = receiver.delivery
-                rows = sum(entry.rows for number, entry in self._kept.items() if delivery.is_undelivered(number))
-                self._stats.dropped(receiver.name, DropCause.STOPPED, rows)
+                missing = [entry for number, entry in self._kept.items() if receiver.delivery.is_undelivered(number)]
+                if key in remembered and self._store is not None:
+                    missing = [entry for entry in missing if not self._store.holds(entry.number)]
+                self._stats.dropped(receiver.name, DropCause.STOPPED, sum(entry.rows for entry in missing))
             if not self._receivers:
                 self._kept.clear()
                 self._bytes = 0
@@ -206,7 +246,23 @@ class SceneLog:
 
     def next_of_gap(self, receiver: Receiver) -> Entry | None:
         """What it should have got before, which counts as being on its way from here on. May read from a disk."""
-        return self._next_of(receiver, receiver.delivery.next_of_gap)
+        entry = self._next_of(receiver, receiver.delivery.next_of_gap)
+        if entry is None and self._take_up_debts(receiver):
+            entry = self._next_of(receiver, receiver.delivery.next_of_gap)
+        return entry
+
+    def _take_up_debts(self, receiver: Receiver) -> bool:
+        """Look for more of what earlier runs owe it."""
+        with self._lock:
+            store = self._store_for(receiver)
+        owed = Ranges() if store is None else store.owed(receiver.key)
+        with self._lock:
+            if store is self._store:
+                receiver.delivery.owes(owed)
+        return bool(owed)
+
+    def _store_for(self, receiver: Receiver) -> Store | None:
+        return None if receiver.key in self._forgetful else self._store
 
     def acknowledged(self, receiver: Receiver, entries: Sequence[tuple[int, int]]) -> None:
         """(number, rows) of what it has for certain."""
@@ -247,9 +303,7 @@ class SceneLog:
             return receiver.delivery.next_live() is not None or receiver.delivery.next_of_gap() is not None
 
     def close(self) -> None:
-        for receiver in tuple(self._receivers.values()):
-            self.note(receiver)
-        self.retain(())
+        self.release()
         if self._encoder is not None:
             self._encoder.close()
 
@@ -269,15 +323,22 @@ class SceneLog:
             receiver.delivery.appended(entry.number)
             if receiver.on_append is not None:
                 receiver.on_append()
-        while self._bytes > self.memory_bytes and len(self._kept) > 1:
-            self._evict_the_oldest()
+        while self._bytes > self.memory_bytes and len(self._kept) > 1 and self._evict_the_oldest():
+            pass
 
-    def _evict_the_oldest(self) -> None:
+    def _evict_the_oldest(self) -> bool:
+        """False when it stays, since it is on its way to the store."""
         number = next(iter(self._kept))
+        if self._bytes <= self.memory_bytes + self._queue_bytes and self._is_awaited(number):
+            return False
         entry = self._kept.pop(number)
         self._bytes -= len(entry.framed)
         if not self._is_here(number):
             self._lose([(number, entry.rows)])
+        return True
+
+    def _is_awaited(self, number: int) -> bool:
+        return bool(self._followers) and self._store is not None and self._store.awaits(number)
 
     def _is_here(self, number: int) -> bool:
         return number in self._kept or (self._store is not None and self._store.holds(number))

@@ -51,9 +51,12 @@ class _NoRoomError(Exception):
 class _Segment:
     """One file, and where in it each of its entries is."""
 
-    def __init__(self, path: Path, first: int) -> None:
+    def __init__(self, path: Path, first: int, made_ns: int | None = None) -> None:
+        """made_ns: when an earlier run wrote it; None for a file of this run."""
         self.path = path
         self.first = first
+        self.made_ns = made_ns
+        self.is_going = False
         self.nbytes = 0
         self.description_end = 0
         self._offsets = array("Q")  # 8 + 4 + 4 + 2 + 4 bytes an entry: 50 GB of video are 1.5 million of them
@@ -72,12 +75,6 @@ class _Segment:
             self._add(rows=0, back=0, entity=0)
         self._add(rows=entry.rows, back=entry.number - entry.since, entity=entity, framed=entry.framed)
         self.nbytes += len(entry.framed)
-
-    def note_description(self, entry: Entry) -> None:
-        """Which is what it begins with."""
-        end, self.nbytes = self.nbytes, self.nbytes - len(entry.framed)
-        self._add(rows=entry.rows, back=0, entity=0, framed=entry.framed)
-        self.nbytes = end
 
     def _add(self, *, rows: int, back: int, entity: int, framed: bytes | None = b"") -> None:
         self._offsets.append(self.nbytes)
@@ -118,7 +115,7 @@ class _Segment:
     @classmethod
     def scanned(cls, path: Path) -> _Segment:
         """A file of an earlier run, each of its messages an entry; `first` is to be set. Raises OSError."""
-        segment = cls(path, 0)
+        segment = cls(path, 0, path.stat().st_mtime_ns)
         segment.nbytes = rrd.HEADER_BYTES
         for end in ends_of_messages(path):
             segment._add(rows=1, back=0, entity=0, framed=None)
@@ -157,7 +154,10 @@ class Segments:
     to others. The oldest files go first, of whatever recording, but never the one that is being written. Files of other
     names are neither counted nor touched. Raises ConfigError when the directory can't be written.
 
-    A sink for a lane's thread; `holds` and `read` may be called from any.
+    device: beginning of the recording's id, and whose debts to receivers this one takes up.
+
+    A sink for a lane's thread; everything else may be called from any. A lane that a stalled disk holds up may be left
+    behind, and another one begin: that one waits, and what the first still brings after `begin` is not written.
     """
 
     def __init__(
@@ -165,6 +165,7 @@ class Segments:
         directory: Path,
         recording_id: str,
         *,
+        device: str,
         keep_bytes: int,
         keep_free_bytes: int,
         description: Callable[[], tuple[bytes, bytes]],
@@ -179,15 +180,21 @@ class Segments:
         self._description = description
         self._gone = gone
         self._stats = stats
-        self._lock = threading.Lock()
+        self._writing = threading.Lock()  # whoever has it may wait for the disk
+        self._noting = threading.Lock()  # the same
+        self._adopting = threading.Lock()  # the same
+        self._lock = threading.Lock()  # of these the last, and never held over anything that reads or writes a file
         self._segments: list[_Segment] = []
         self._entities: list[str] = []
+        self._passed = 0
+        self._begins_at: int | None = None
         self._expected: int | None = None
         self._whole_from = 0
         self._file: int | None = None
         self._described_by: object = None
         self._faults = FaultLog(log)
         self._damage = FaultLog(log)
+        self._lateness = FaultLog(log)
         self._retry_s = 0.0
         self._pauses_by = DropCause.DISK_BUDGET
         self._look_s = 0.0
@@ -202,56 +209,50 @@ class Segments:
         except OSError as error:
             problem = f"can't be written: {error.strerror}"
             raise ConfigError([ConfigProblem("config", "rerun.record_dir", str(directory), problem)]) from None
-        self._arrears = Arrears(directory)
-        self._owed: dict[str, Ranges] = {}
-        self._adopt()
-        part = (
-            max((int(found["part"]) for found in map(self._own, [*self._others, *self._paths()]) if found), default=0)
-            + 1
-        )
-        self._next_part = part
+        self._arrears = Arrears(directory, device)
+        self._unadopted = self._lacking()
+        self._unusable: set[Path] = set()
+        self._next_part = self._last_part() + 1
 
     @property
     def path(self) -> Path:
         """The first file of this recording from here on."""
         return next((each.path for each in self._segments if each.first >= 0), self._path(self._next_part))
 
+    def keep(self, keep_bytes: int, keep_free_bytes: int) -> None:
+        """Another budget, from the next entry on."""
+        self._keep_bytes, self._keep_free_bytes = keep_bytes, keep_free_bytes
+
     def begin(self, number: int) -> None:
-        """There is a file from now on, before the entry `number` comes: who wants a recording sees that there is one,
-        or hears why not."""
-        description = self._description()
-        try:
-            self._look_around()
-            self._make_room(sum(map(len, description)))
-            self._begin_segment(description, number)
-        except (_NoRoomError, OSError) as error:
-            self._stop(error)
+        """The entry `number` is the next one to be written, into a file of its own. There is one soon, before the entry
+        comes: who wants a recording sees that there is one, or hears why not."""
+        with self._lock:
+            self._passed = max(self._passed, number)
+            self._begins_at = number
 
     def write(self, batch: Sequence[Entry]) -> None:
-        for entry in batch:
-            if self._file is None and time.monotonic() < self._retry_s:
-                self._stats.dropped("recording", self._pauses_by, entry.rows)
-                continue
-            if not self._can_be_decoded(entry):
-                self._stats.dropped("recording", DropCause.BROKEN_GROUP, entry.rows)
-                continue
-            try:
-                self._append(entry)
-            except (_NoRoomError, OSError) as error:
-                self._stop(error)
-                self._stats.dropped("recording", self._pauses_by, entry.rows)
-            else:
-                self._expected = entry.number + 1
-                self._stats.sent("recording rows", entry.rows)
-        if self._file is not None and time.monotonic() >= self._sync_s:
-            self._sync_s = time.monotonic() + _SYNC_EVERY_S
-            try:
-                os.fdatasync(self._file)
-            except OSError as error:
-                self._stop(error)
+        with self._writing:
+            self._begin()
+            for entry in batch:
+                if entry.number < self._passed:
+                    continue  # of a lane that was left behind, which has counted it
+                self._write(entry)
+                with self._lock:
+                    self._passed = max(self._passed, entry.number + 1)
+            if self._file is not None and time.monotonic() >= self._sync_s:
+                self._sync_s = time.monotonic() + _SYNC_EVERY_S
+                try:
+                    os.fdatasync(self._file)
+                except OSError as error:
+                    self._stop(error)
 
     def close(self, timeout_s: float) -> None:
-        self._end_segment()
+        with self._writing:
+            self._end_segment()
+
+    def awaits(self, number: int) -> bool:
+        """Whether its turn to be written has not come yet."""
+        return number >= self._passed
 
     def holds(self, number: int) -> bool:
         with self._lock:
@@ -268,48 +269,107 @@ class Segments:
         with contextlib.suppress(OSError), path.open("rb") as file:
             file.seek(offset)
             framed = file.read(length)
+        if not framed and segment.is_going:
+            return None
         if not segment.is_sound(number, framed):
             self._damage.failed("%s is damaged or gone: what was at byte %d is not shipped", path, offset)
             framed = b""
         return Entry(number, framed, rows, named, since)
 
     def owed(self, receiver: str) -> Ranges:
-        """What it lacks of what earlier runs recorded, as numbers: those are negative."""
-        return self._owed.get(receiver, Ranges())
+        """Some more of what it lacks of what earlier runs recorded, as numbers, which are negative: one file's. None
+        when that was all."""
+        with self._adopting:
+            while (path := self._next_unadopted(receiver)) is not None:
+                segment = self._adopted(path)
+                with self._lock:
+                    lacking = self._unadopted[receiver].pop(path) if segment is not None else ()
+                if segment is not None and (numbers := segment.numbers_in(lacking)):
+                    return Ranges((number, number + 1) for number in numbers)
+        return Ranges()
 
-    def note(self, receiver: str, wanted: Ranges) -> None:
-        """Remember beyond the end of this process what it lacks. Any thread may call this."""
+    def note(self, receiver: str, wanted: Ranges) -> bool:
+        """Remember beyond the end of this process what it lacks. Whether that is on the disk."""
+        with self._noting:
+            with self._lock:
+                lacking = {path.name: tuple(ranges) for path, ranges in self._unadopted.get(receiver, {}).items()}
+                lacking |= {each.path.name: ranges for each in self._segments if (ranges := each.bytes_of(wanted))}
+                last = self._segments[-1] if self._segments and self._segments[-1].made_ns is None else None
+                if last is None:
+                    note = Note(lacking, self._path(self._next_part).name, 0, 0)
+                else:
+                    note = Note(lacking, last.path.name, last.description_end, last.nbytes)
+            return self._arrears.put(receiver, note)
+
+    def _lacking(self) -> dict[str, dict[Path, Sequence[tuple[int, int]]]]:
+        """By receiver, the files of earlier runs that it lacks something of, and what. The oldest is the first."""
+        sizes = {
+            path: each.st_size for path, each in sorted(self._others.items(), key=lambda each: each[1].st_mtime_ns)
+        }
+        return {
+            receiver: {path: found for path, size in sizes.items() if (found := _lacking(note, path, size))}
+            for receiver, note in self._arrears.notes.items()
+        }
+
+    def _next_unadopted(self, receiver: str) -> Path | None:
         with self._lock:
-            lacking = {each.path.name: ranges for each in self._segments if (ranges := each.bytes_of(wanted))}
-            last = self._segments[-1] if self._segments and self._segments[-1].first >= 0 else None
-            if last is None:
-                note = Note(lacking, self._path(self._next_part).name, 0, 0)
-            else:
-                note = Note(lacking, last.path.name, last.description_end, last.nbytes)
-            self._arrears.put(receiver, note)
+            return next((path for path in self._unadopted.get(receiver, ()) if path not in self._unusable), None)
 
-    def _adopt(self) -> None:
-        """Take up the files of earlier runs that somebody lacks something of: they can be read by number then."""
-        lacking: dict[str, dict[Path, Sequence[tuple[int, int]]]] = {}
-        for receiver, note in self._arrears.notes.items():
-            sizes = {path: each.st_size for path, each in self._others.items()}
-            lacking[receiver] = {path: found for path, size in sizes.items() if (found := _lacking(note, path, size))}
-        wanted = {path for paths in lacking.values() for path in paths}
-        paths = sorted(wanted, key=lambda path: self._others[path].st_mtime_ns)
-        segments = [_Segment.scanned(path) for path in paths if not is_being_written(path)]
-        first = -sum(len(segment) for segment in segments)
-        for segment in segments:
-            segment.first = first
-            first = segment.end
-            self._others.pop(segment.path)
-        self._segments = segments
-        for receiver, ranges in lacking.items():
-            self._owed[receiver] = Ranges(
-                (number, number + 1) for each in segments for number in each.numbers_in(ranges.get(each.path, ()))
-            )
+    def _adopted(self, path: Path) -> _Segment | None:
+        """A file of an earlier run, which can be read by number from now on. Looking through it takes a while, so that
+        is done when its turn comes. None where that can't be; as long as it is there it is owed then."""
+        with self._lock:
+            if (known := next((each for each in self._segments if each.path == path), None)) is not None:
+                return known
+        try:
+            found = None if is_being_written(path) else _Segment.scanned(path)
+        except FileNotFoundError:
+            self._lateness.failed("%s is gone before all of it was shipped", path)
+            with self._lock:
+                for lacking in self._unadopted.values():
+                    lacking.pop(path, None)
+            return None
+        except (OSError, rrd.BrokenRrdError) as error:
+            log.warning("%s stays as it is, and is not shipped: %s", path, error)
+            found = None
+        with self._lock:
+            if found is None:
+                self._unusable.add(path)
+                return None
+            found.first = min(0, self._segments[0].first if self._segments else 0) - len(found)
+            self._segments.insert(0, found)
+            self._others = {other: status for other, status in self._others.items() if other != path}
+        return found
 
-    def _paths(self) -> list[Path]:
-        return [segment.path for segment in self._segments]
+    def _begin(self) -> None:
+        """What `begin` asked for: what reads and writes the disk does so in the lane's thread."""
+        with self._lock:
+            number, self._begins_at = self._begins_at, None
+        if number is None:
+            return
+        description = self._description()
+        try:
+            self._look_around()
+            self._make_room(sum(map(len, description)))
+            self._begin_segment(description, number)
+        except (_NoRoomError, OSError) as error:
+            self._stop(error)
+
+    def _write(self, entry: Entry) -> None:
+        if self._file is None and time.monotonic() < self._retry_s:
+            self._stats.dropped("recording", self._pauses_by, entry.rows)
+            return
+        if not self._can_be_decoded(entry):
+            self._stats.dropped("recording", DropCause.BROKEN_GROUP, entry.rows)
+            return
+        try:
+            self._append(entry)
+        except (_NoRoomError, OSError) as error:
+            self._stop(error)
+            self._stats.dropped("recording", self._pauses_by, entry.rows)
+        else:
+            self._expected = entry.number + 1
+            self._stats.sent("recording rows", entry.rows)
 
     def _can_be_decoded(self, entry: Entry) -> bool:
         """Whether it needs nothing before it, or that is here: after a hole video begins with a keyframe."""
@@ -325,10 +385,6 @@ class Segments:
             self._look_around()
         description = self._description()
         current = self._segments[-1] if self._segments and self._file is not None else None
-        if entry.framed is description[1]:  # another one: a file that begins with it holds this entry
-            self._make_room(sum(map(len, description)))
-            self._begin_segment(description, entry.number).note_description(entry)
-            return
         if current is None or self._described_by is not description or self._should_end(current, entry):
             self._make_room(sum(map(len, description)) + len(entry.framed))
             current = self._begin_segment(description, entry.number)
@@ -356,18 +412,32 @@ class Segments:
 
     def _begin_segment(self, description: tuple[bytes, bytes], first: int) -> _Segment:
         self._end_segment()
-        segment = _Segment(self._path(self._next_part), first)
-        self._file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        self._next_part += 1
+        self._file, path = self._new_file()
+        segment = _Segment(path, first)
         with self._lock:
             self._segments.append(segment)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # who holds it is writing it: see is_being_written
         self._segment_bytes = max(_LEAST_SEGMENT_BYTES, min(_MOST_SEGMENT_BYTES, self._room_bytes // _SEGMENTS))
         begin = b"".join(description)
         segment.nbytes = segment.description_end = _write_all(self._file, begin, 0)
         self._described_by = description
         self._faults.worked("recording into %s again", self._directory)
         return segment
+
+    def _new_file(self) -> tuple[int, Path]:
+        """One that nobody takes for unfinished: it has its lock, which is_being_written looks for, before its name."""
+        arriving = self._directory / f".{self._recording_id}.new"
+        file = os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            while os.path.lexists(path := self._path(self._next_part)):
+                self._next_part += 1  # somebody has copied it here
+            arriving.rename(path)
+        except OSError:
+            os.close(file)
+            arriving.unlink(missing_ok=True)
+            raise
+        self._next_part += 1
+        return file, path
 
     def _end_segment(self) -> None:
         if self._file is not None:
@@ -393,11 +463,14 @@ class Segments:
         self._faults.failed("recording pauses: %s", why)
 
     def _make_room(self, nbytes: int) -> None:
-        """Raises _NoRoomError."""
-        while (why := self._too_much(nbytes)) and self._delete_the_oldest():
-            pass
+        """For so many bytes, which are then taken. Raises _NoRoomError."""
+        why = self._never(nbytes)
+        if not why:
+            while (why := self._too_much(nbytes)) and self._delete_the_oldest():
+                pass
         if why:
             raise _NoRoomError(f"{why}; make room there, or change rerun.keep_mb or rerun.keep_free_mb")
+        self._free_bytes -= nbytes
 
     @property
     def _used_bytes(self) -> int:
@@ -408,6 +481,14 @@ class Segments:
         """For all recordings together."""
         return min(self._keep_bytes, self._used_bytes + self._free_bytes - self._keep_free_bytes)
 
+    def _never(self, nbytes: int) -> str:
+        """Why there can't be room however much is deleted."""
+        if nbytes <= self._keep_bytes:
+            return ""
+        return (
+            f"{nbytes / 1e6:.1f} MB are to be written at once, rerun.keep_mb allows {self._keep_bytes / 1e6:.0f} in all"
+        )
+
     def _too_much(self, nbytes: int) -> str:
         used = self._used_bytes
         if used + nbytes > self._keep_bytes:
@@ -415,26 +496,39 @@ class Segments:
         if self._free_bytes - nbytes < self._keep_free_bytes:
             free, floor = self._free_bytes / 1e6, self._keep_free_bytes / 1e6
             return f"only {free:.0f} MB are free for {self._directory}, rerun.keep_free_mb wants {floor:.0f}"
-        self._free_bytes -= nbytes
         return ""
 
     def _delete_the_oldest(self) -> bool:
-        """Of other recordings first, which are older. Never a file that is being written, be it by another process."""
-        for path in sorted(self._others, key=lambda each: self._others[each].st_mtime_ns):
+        """Of earlier runs first. Never a file that is being written, be it by another process."""
+        earlier = {path: status.st_mtime_ns for path, status in self._others.items()}
+        earlier |= {each.path: each.made_ns for each in self._segments if each.made_ns is not None}
+        segments = {each.path: each for each in self._segments}
+        own = [path for path, each in segments.items() if each.made_ns is None]
+        for path in (*sorted(earlier, key=earlier.__getitem__), *own[: len(own) - (self._file is not None)]):
             with contextlib.suppress(OSError):  # what can't be deleted stays, and goes on counting
+                if path in segments:
+                    self._delete(segments[path])
+                    return True
                 if not is_being_written(path):
                     path.unlink(missing_ok=True)
-                    self._free_bytes += self._others.pop(path).st_size
+                    with self._lock:
+                        self._free_bytes += self._others.pop(path).st_size
                     return True
-        if len(self._segments) < 1 + (self._file is not None):
-            return False
-        segment = self._segments[0]
-        self._drop(segment)
+        return False
+
+    def _delete(self, segment: _Segment) -> None:
+        """Raises OSError; it can still be read then."""
+        segment.is_going = True
+        try:
+            segment.path.unlink(missing_ok=True)
+        except OSError:
+            segment.is_going = False
+            raise
         self._free_bytes += segment.nbytes
-        segment.path.unlink(missing_ok=True)
-        return True
+        self._drop(segment)
 
     def _drop(self, segment: _Segment) -> None:
+        segment.is_going = True
         with self._lock:
             self._segments.remove(segment)
         self._gone(segment.entries())
@@ -442,20 +536,29 @@ class Segments:
     def _look_around(self) -> None:
         """Other recordings come and go: people copy and delete."""
         began_s = time.monotonic()
-        own = {segment.path.name: segment for segment in self._segments}
-        self._others = {}
+        with self._lock:
+            known = tuple(self._segments)
+        there: dict[Path, os.stat_result] = {}
         with os.scandir(self._directory) as found:
             for file in found:
-                if own.pop(file.name, None) is None and NAME.fullmatch(file.name):
+                if NAME.fullmatch(file.name):
                     with contextlib.suppress(FileNotFoundError):
-                        self._others[Path(file.path)] = file.stat()
-        for segment in own.values():
-            if segment is self._segments[-1]:
-                self._end_segment()
-            self._drop(segment)
+                        there[Path(file.path)] = file.stat()
+        with self._lock:
+            own = {segment.path for segment in self._segments}
+            self._others = {path: status for path, status in there.items() if path not in own}
+        for segment in known:
+            if segment.path not in there:
+                if segment is self._segments[-1]:
+                    self._end_segment()
+                self._drop(segment)
         self._free_bytes = shutil.disk_usage(self._directory).free
         now_s = time.monotonic()
         self._look_s = now_s + max(_LOOK_EVERY_S, (now_s - began_s) / _LOOK_SHARE)
+
+    def _last_part(self) -> int:
+        """The greatest number that a file of this recording has; 0 where there is none."""
+        return max((int(found["part"]) for found in map(self._own, self._others) if found), default=0)
 
     def _probe(self) -> None:
         probe = self._directory / f".{self._recording_id}.probe"
@@ -483,10 +586,12 @@ def mend(files: dict[Path, os.stat_result]) -> None:
             last[found["recording"]] = max(path, last.get(found["recording"], path), key=_part)
     for path in last.values():
         try:
-            whole = whole_bytes(path)
-            if (whole and whole == files[path].st_size) or is_being_written(path):
+            if is_being_written(path):  # asked first: who ends it meanwhile has made it longer than it was
                 continue
-            log.info("%s: mended, its last %d bytes were half a message", path, files[path].st_size - whole)
+            whole, size = whole_bytes(path), path.stat().st_size
+            if whole and whole == size:
+                continue
+            log.info("%s: mended, its last %d bytes were half a message", path, size - whole)
             if whole:
                 os.truncate(path, whole)
             else:

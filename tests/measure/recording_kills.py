@@ -167,6 +167,7 @@ def start_again(directory: Path) -> None:
     Segments(
         directory,
         "next",
+        device="next",
         keep_bytes=KEEP_BYTES,
         keep_free_bytes=1,
         description=lambda: (b"", b""),

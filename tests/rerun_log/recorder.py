@@ -30,6 +30,7 @@ def main() -> None:
     segments = Segments(
         directory,
         about.recording_id,
+        device=about.device,
         keep_bytes=keep_bytes,
         keep_free_bytes=1,
         description=lambda: log.description,

@@ -46,6 +46,7 @@ class Recorder:
         self.segments = Segments(
             directory,
             about.recording_id,
+            device=about.device,
             keep_bytes=keep_mb * 1_000_000,
             keep_free_bytes=1,
             description=lambda: self.log.description,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.rerun_log import rrd
-from edge.rerun_log.arrears import FILE_NAME, Arrears, Note
+from edge.rerun_log.arrears import Arrears, Note, path_of_notes
 from edge.rerun_log.log import Entry, Receiver
 from edge.rerun_log.segments import Segments
 from tests.rerun_log.scenes import Recorder, scene, video_parcel
@@ -135,17 +135,17 @@ def test_files_that_are_deleted_for_room_are_owed_no_more_and_counted(tmp_path: 
 
 def test_a_note_that_is_damaged_counts_as_none_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for content in ("", "{", "[]", '{"a": 1}', '{"a": {"lacking": [], "writing": "x", "described": 0, "until": "y"}}'):
-        (tmp_path / FILE_NAME).write_text(content)
-        assert Arrears(tmp_path).notes == {}
-        assert FILE_NAME in caplog.text
+        path_of_notes(tmp_path, "bench").write_text(content)
+        assert Arrears(tmp_path, "bench").notes == {}
+        assert ".unshipped.bench.json" in caplog.text
         caplog.clear()
 
 
 def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
     note = Note({"a.0001.rrd": ((12, 40), (60, 80))}, "a.0002.rrd", 40, 100)
-    Arrears(tmp_path).put(HUB, note)
-    assert Arrears(tmp_path).notes == {HUB: note}
-    assert json.loads((tmp_path / FILE_NAME).read_text())[HUB]["until"] == 100
+    Arrears(tmp_path, "bench").put(HUB, note)
+    assert Arrears(tmp_path, "bench").notes == {HUB: note}
+    assert json.loads(path_of_notes(tmp_path, "bench").read_text())[HUB]["until"] == 100
 
 
 def test_another_writers_file_is_left_alone(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class Desk:
         self.segments = Segments(
             directory,
             about.recording_id,
+            device=about.device,
             keep_bytes=keep_bytes,
             keep_free_bytes=keep_free_bytes,
             description=lambda: self.log.description,
@@ -81,6 +82,12 @@ class Desk:
         for parcel in parcels:
             self.log.put(parcel)
         self._arrived.clear()
+
+    def describe(self, about: Scene) -> None:
+        """As the daemon does between the end of one lane and the beginning of another."""
+        self.log.describe(about)
+        self._arrived.clear()
+        self.segments.begin(self.log.next)
 
     @property
     def files(self) -> list[Path]:
@@ -560,9 +567,10 @@ class TestMending:
 def test_another_description_begins_another_file(tmp_path: Path) -> None:
     with desk(tmp_path) as here:
         here.put(*video(2))
-        here.log.describe(scene(cameras=("front", "back")))
+        here.describe(scene(cameras=("front", "back")))
         here.put(video_parcel(0, camera="back"))
-        assert [here.segments.read(number) for number in range(4)] == [here.entries[number] for number in range(4)]
+        assert [here.segments.read(number) for number in (0, 1, 3)] == [here.entries[number] for number in (0, 1, 3)]
+        assert not here.segments.holds(2), "the description, with which the file begins"
         first, second = here.files
     opened(second)
     assert "/camera/back/video" not in static(first)
@@ -586,6 +594,7 @@ def cannot_begin(directory: Path) -> str:
         Segments(
             directory,
             "r",
+            device="bench",
             keep_bytes=MB,
             keep_free_bytes=1,
             description=lambda: (b"", b""),
