@@ -15,7 +15,8 @@ from edge.lanes import LaneGroup
 from edge.pacing import Deadline
 from edge.reports import DeviceInfo, LinkState
 from edge.rerun_lanes import RerunLanes, identity
-from edge.stats import Stats
+from edge.rerun_log import rrd
+from edge.stats import DropCause, Stats
 from edge.vision.observation import observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
 from tests.conftest import eventually, frame, pose
@@ -121,6 +122,62 @@ def test_what_a_hub_missed_outlasts_a_change(tmp_path: Path) -> None:
             eventually(lambda: stats.sends().get("rerun link rows", 0) == 20)
     lanes.close()
     assert not stats.drops()
+
+
+@pytest.mark.integration
+def test_what_a_hub_missed_is_read_from_the_disk_after_a_change_of_the_budget(tmp_path: Path) -> None:
+    stats = Stats([])
+    lanes = RerunLanes("1", stats)
+    with rerun_server() as gone:
+        port, hub = gone.port, {"url": gone.url, "record_dir": tmp_path, "video": "off", "backfill_kb_s": 100_000}
+    with running(lanes.build(config(**hub), INFO)) as group:
+        observe_frames(group, range(10))
+    assert lanes._log is not None
+    lanes._log._kept.clear()  # as if much more had come since
+    with running(lanes.build(config(**hub, keep_mb=500), INFO)), rerun_server(port=port):
+        eventually(lambda: stats.sends().get("rerun link rows", 0) == 10)
+    lanes.close()
+    assert not stats.drops()
+
+
+@pytest.mark.integration
+def test_what_a_hub_missed_stays_with_the_recording_when_that_goes_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stats = Stats([])
+    lanes = RerunLanes("1", stats)
+    with rerun_server() as gone:
+        port, hub = gone.port, {"url": gone.url, "video": "off", "backfill_kb_s": 100_000}
+    one, other = tmp_path / "one", tmp_path / "other"
+    with running(lanes.build(config(**hub, record_dir=one), INFO)) as group:
+        observe_frames(group, range(10))
+    assert lanes._log is not None
+    lanes._log._kept.clear()
+    with running(lanes.build(config(**hub, record_dir=other), INFO)) as group:
+        observe_frames(group, range(10, 20))
+    assert f"that were not shipped stay in {one}, until rerun.record_dir leads there again" in caplog.text
+    lanes.close()
+    assert not stats.drops()
+    later = RerunLanes("2", stats)
+    left = len(list(rrd.messages((one / "bench-1.0001.rrd").read_bytes()[rrd.HEADER_BYTES :])))
+    with running(later.build(config(**hub, record_dir=one, record=False), INFO)), rerun_server(port=port):
+        eventually(lambda: stats.sends().get("rerun link rows", 0) == left)
+    assert later.recording is None
+    later.close()
+    assert [path.name for path in one.glob("*.rrd")] == ["bench-1.0001.rrd"]
+
+
+@pytest.mark.integration
+def test_what_is_switched_off_keeps_nothing_in_memory(tmp_path: Path) -> None:
+    lanes = RerunLanes("1", stats := Stats([]))
+    with running(lanes.build(config(url="rerun+http://127.0.0.1:1/proxy"), INFO)) as group:
+        observe_frames(group, range(10))
+    assert lanes._log is not None
+    assert lanes._log.kept_bytes > 0
+    with running(lanes.build(config(), INFO)):
+        assert lanes._log.kept_bytes == 0
+    assert stats.drops() == {("rerun link", DropCause.STOPPED): 10}
+    lanes.close()
 
 
 @pytest.mark.integration

@@ -220,7 +220,7 @@ class Segments:
         return next((each.path for each in self._segments if each.first >= 0), self._path(self._next_part))
 
     def keep(self, keep_bytes: int, keep_free_bytes: int) -> None:
-        """Another budget, from the next entry on."""
+        """Another budget, from the next `begin` on: a file that is being written may be larger than it."""
         self._keep_bytes, self._keep_free_bytes = keep_bytes, keep_free_bytes
 
     def begin(self, number: int) -> None:
@@ -347,6 +347,7 @@ class Segments:
             number, self._begins_at = self._begins_at, None
         if number is None:
             return
+        self._end_segment()  # which may have to go
         description = self._description()
         try:
             self._look_around()

@@ -23,10 +23,11 @@ def scene(
     cameras: tuple[str, ...] = ("front",),
     max_people: int = 1,
     video: str = "h264",
+    device: str = "bench",
     session: str = "20260101T000000Z-0000abcd",
 ) -> Scene:
     return Scene(
-        device="bench",
+        device=device,
         session=session,
         cameras=cameras,
         skeleton=MEDIAPIPE_POSE,

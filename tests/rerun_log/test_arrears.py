@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from edge.rerun_log import rrd
 from edge.rerun_log.arrears import Arrears, Note, path_of_notes
 from edge.rerun_log.log import Entry, Receiver
 from edge.rerun_log.segments import Segments
+from edge.stats import DropCause
 from tests.rerun_log.scenes import Recorder, scene, video_parcel
 
 pytestmark = pytest.mark.integration
@@ -117,19 +120,24 @@ def test_what_is_new_goes_before_what_is_owed(tmp_path: Path) -> None:
     second.close()
 
 
-def test_files_that_are_deleted_for_room_are_owed_no_more_and_counted(tmp_path: Path) -> None:
-    first = Recorder(tmp_path, scene(session="1"))
-    attached(first)
-    for number in range(20):
-        first.put(video_parcel(number))
-    first.close()
-    second = Recorder(tmp_path, scene(session="2"), keep_mb=1)
+def test_files_that_are_deleted_for_room_are_owed_no_more_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for session in ("1", "2"):
+        first = Recorder(tmp_path, scene(session=session))
+        attached(first)
+        for number in range(5):
+            first.put(video_parcel(number))
+        first.close()
+    second = Recorder(tmp_path, scene(session="3"), keep_mb=1)
     receiver = attached(second)
-    for number in range(30):
+    assert len(shipped(second, receiver, most=1)) == 1  # the first file was looked through for it, the other was not
+    for number in range(20):
         second.put(video_parcel(number))
-    second.log.acknowledged(receiver, [(number, 8) for number in range(30)])
+    second.log.acknowledged(receiver, [(number, 8) for number in range(20)])
     assert not shipped(second, receiver)
-    assert sum(count for (sink, _), count in second.stats.drops().items() if sink == "hub") > 0
+    assert second.stats.drops()["hub", DropCause.DISCONNECTED] > 0
+    assert caplog.text.count("bench-2.0001.rrd is gone before all of it was shipped") == 1
     second.close()
 
 
@@ -158,3 +166,78 @@ def test_another_writers_file_is_left_alone(tmp_path: Path) -> None:
     first.put(video_parcel(1))
     first.close()
     second.close()
+
+
+def test_each_device_has_its_own_debts_in_a_directory_that_they_share(tmp_path: Path) -> None:
+    for device in ("hall", "hall-2"):
+        first = Recorder(tmp_path, scene(device=device, session="1"))
+        attached(first)
+        first.put(video_parcel(0))
+        first.close()
+    for device in ("hall", "hall-2"):
+        second = Recorder(tmp_path, scene(device=device, session="2"))
+        owed = chunks(shipped(second, attached(second)))
+        assert owed == messages_of(tmp_path / f"{device}-1.0001.rrd")
+        second.close()
+
+
+def test_what_can_not_be_read_stays_and_the_rest_is_shipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = []
+    for session in ("1", "2"):
+        first = Recorder(tmp_path, scene(session=session))
+        attached(first)
+        first.put(video_parcel(0))
+        first.close()
+        paths.append(first.segments.path)
+    paths[0].unlink()
+    paths[0].mkdir()
+    second = Recorder(tmp_path, scene(session="3"))
+    assert chunks(shipped(second, attached(second))) == messages_of(paths[1])
+    assert caplog.text.count(f"{paths[0]} stays as it is, and is not shipped: ") == 1
+    second.close()
+    assert paths[0].name in path_of_notes(tmp_path, "bench").read_text(), "it is owed until it is gone"
+
+
+def test_a_note_that_could_not_be_written_is_tried_again(tmp_path: Path) -> None:
+    note = Note({}, "a.0002.rrd", 40, 100)
+    arrears = Arrears(tmp_path, "bench")
+    in_the_way = tmp_path / f"{path_of_notes(tmp_path, 'bench').name}.new"
+    in_the_way.mkdir()
+    assert not arrears.put(HUB, note)
+    in_the_way.rmdir()
+    assert arrears.put(HUB, note)
+    assert Arrears(tmp_path, "bench").notes == {HUB: note}
+
+
+def test_who_asks_does_not_wait_until_a_note_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Recorder(tmp_path, scene(session="1"))
+    receiver = attached(here)
+    here.put(video_parcel(0))
+    stalled, goes_on, sync = threading.Event(), threading.Event(), os.fsync
+
+    def stall(file: int) -> None:
+        stalled.set()
+        assert goes_on.wait(10.0)
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", stall)
+    noting = threading.Thread(target=here.log.note, args=(receiver,))
+    noting.start()
+    assert stalled.wait(10.0)
+    asking = threading.Thread(target=here.put, args=(video_parcel(1),))
+    asking.start()
+    asking.join(10.0)
+    assert not asking.is_alive()
+    goes_on.set()
+    noting.join(10.0)
+    here.close()
+
+
+def test_what_the_next_run_ships_is_not_counted_as_dropped(tmp_path: Path) -> None:
+    first = Recorder(tmp_path, scene(session="1"))
+    attached(first)
+    for number in range(3):
+        first.put(video_parcel(number))
+    first.log.put(video_parcel(3))  # which does not come to be recorded
+    first.close()
+    assert first.stats.drops() == {("hub", DropCause.STOPPED): 8}

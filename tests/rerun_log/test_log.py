@@ -40,6 +40,8 @@ class Cupboard:
     def __init__(self, log: SceneLog, *, room: int = 1000) -> None:
         self.entries: dict[int, Entry] = {}
         self.room = room
+        self.awaited_from: int | None = None
+        """What is told of entries from here on comes later, by `catch_up`."""
         self.noted: dict[str, Ranges] = {}
         self._log = log
 
@@ -61,7 +63,7 @@ class Cupboard:
         return Ranges()
 
     def awaits(self, number: int) -> bool:
-        return False
+        return self.awaited_from is not None and number >= self.awaited_from
 
     def note(self, receiver: str, wanted: Ranges) -> bool:
         self.noted[receiver] = wanted
@@ -312,6 +314,38 @@ def test_what_the_store_has_is_sent_from_there(bench: Bench) -> None:
     assert bench.dropped(DropCause.DISCONNECTED) == 2 * 4
     bench.log.connected(receiver)
     assert [*bench.live(receiver), *bench.gap(receiver)] == [6, 4, 5]
+
+
+def test_what_waits_to_be_stored_stays_in_memory_as_long_as_it_may(bench: Bench) -> None:
+    store, waiting = Cupboard(bench.log), list[Entry]()
+    store.awaited_from = 0
+    bench.log.keep_longer(store, waiting.append, queue_bytes=PLENTY)
+    receiver = bench.attach()
+    bench.log.memory_bytes = 1
+    bench.video("kkk", size=1000)
+    assert bench.log.kept_bytes > 3000
+    for entry in waiting[:2]:
+        store.follow(entry)
+    store.awaited_from = 3  # the third one is let go by the lane in front of the store
+    bench.video("k", size=1000)
+    assert not bench.dropped(DropCause.SINK_FAILED)
+    assert bench.dropped(DropCause.DISCONNECTED) == 2
+    bench.log.keep_longer(store, waiting.append, queue_bytes=1000)
+    bench.video("kk", size=1000)
+    assert bench.dropped(DropCause.DISCONNECTED) == 2 * 3, "no more than a queue holds"
+    bench.log.connected(receiver)
+    assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [0, 1, 5]
+
+
+def test_a_receiver_of_one_run_leaves_no_debts(bench: Bench) -> None:
+    store = Cupboard(bench.log)
+    bench.log.keep_longer(store, store.follow, forgetful=("viewer",))
+    for name in (LINK, "viewer"):
+        bench.attach(name)
+    bench.video("k")
+    bench.log.close()
+    assert store.noted.keys() == {LINK}
+    assert bench.stats.drops() == {("viewer", DropCause.STOPPED): 2}
 
 
 def test_another_receiver_of_the_same_key_goes_on_where_the_one_before_ended(bench: Bench) -> None:

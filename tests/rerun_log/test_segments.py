@@ -11,6 +11,7 @@ import random
 import shutil
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,13 @@ class Desk:
         self._arrived.clear()
         self.largest = max(self.largest, used(self.directory))
         assert self.largest <= self.budget
+
+    def take(self, *parcels: Parcel) -> list[Entry]:
+        """What a lane has in hand."""
+        for parcel in parcels:
+            self.log.put(parcel)
+        taken, self._arrived[:] = list(self._arrived), []
+        return taken
 
     def miss(self, *parcels: Parcel) -> None:
         """Entries that the lane in front of it lets go."""
@@ -399,6 +407,104 @@ class TestTheDisk:
         here.put(*video(4, first=4))
         here.close()
         assert rows(here.files[0])[VIDEO] == list(range(32, 64))
+
+
+class TestWhatGoesWrong:
+    def test_a_lane_left_behind_spoils_nothing_that_another_one_writes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A reload while the disk stalls."""
+        stalled, goes_on, write = threading.Event(), threading.Event(), os.pwrite
+
+        def stall(file: int, content: bytes, at: int) -> int:
+            if threading.current_thread() is left:
+                stalled.set()
+                assert goes_on.wait(10.0)
+            return write(file, content, at)
+
+        with desk(tmp_path) as here:
+            here.put(*video(2))
+            old = here.take(*video(3, first=2, every=1))
+            left = threading.Thread(target=here.segments.write, args=(old,))
+            monkeypatch.setattr(os, "pwrite", stall)
+            left.start()
+            assert stalled.wait(10.0)
+            here.describe(scene(max_people=2))
+            new = here.take(*video(4, first=8))
+            following = threading.Thread(target=here.segments.write, args=(new,))
+            following.start()
+            goes_on.set()
+            for thread in (left, following):
+                thread.join(10.0)
+            assert [here.segments.read(each.number) for each in new] == new
+            assert [here.segments.holds(each.number) for each in old] == [True, False, False], "counted by its lane"
+            assert [len(rows(path)[VIDEO]) for path in here.files] == [8 * 3, 8 * 4]
+            for path in here.files:
+                opened(path)
+
+    def test_a_file_that_is_there_already_is_passed_over(self, tmp_path: Path) -> None:
+        with desk(tmp_path) as here:
+            theirs = fake(tmp_path, f"{RECORDING}.0001.rrd")
+            content = theirs.read_bytes()
+            here.put(*video(2))
+            assert theirs.read_bytes() == content
+            assert here.segments.path.name == f"{RECORDING}.0002.rrd"
+            assert not here.stats.drops()
+
+    def test_what_can_not_be_deleted_can_still_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(segments, "_SYNC_EVERY_S", 0.0)
+        with desk(tmp_path, keep_bytes=MB) as here:
+            here.put(*video(18))
+            held = [number for number in here.entries if here.segments.holds(number)]
+
+            def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as Path's own
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+            with monkeypatch.context() as disk:
+                disk.setattr(Path, "unlink", refuse)
+                here.put(*video(12, first=20))
+            assert here.dropped()
+            assert [number for number in held if not here.segments.holds(number)] == []
+            assert [here.segments.read(number) for number in held] == [here.entries[number] for number in held]
+
+    def test_what_never_fits_costs_nothing_that_is_there(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        other = fake(tmp_path, "other.0001.rrd")
+        with desk(tmp_path, keep_bytes=MB) as here:
+            here.put(*video(3))
+            here.put(video_parcel(4, nbytes=200_000))
+            assert other.exists()
+            assert [number for number in range(4) if here.segments.holds(number)] == [0, 1, 2]
+        assert (
+            caplog.text.count("recording pauses: 1.6 MB are to be written at once, rerun.keep_mb allows 1 in all") == 1
+        )
+
+    def test_a_file_has_its_lock_before_it_has_its_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or another daemon that starts takes it for one that was only begun, and removes it."""
+        lock, before = fcntl.flock, list[list[Path]]()
+
+        def look(file: int, how: int) -> None:
+            before.append(recordings(tmp_path))
+            lock(file, how)
+
+        with desk(tmp_path) as here:
+            monkeypatch.setattr(fcntl, "flock", look)
+            here.put(*video(1))
+            monkeypatch.undo()
+        assert before == [[]]
+        assert [path.name for path in tmp_path.iterdir()] == [f"{RECORDING}.0001.rrd"]
+
+    def test_another_budget_holds_from_the_next_beginning_on(self, tmp_path: Path) -> None:
+        with desk(tmp_path, keep_bytes=10 * MB) as here:
+            here.put(*video(60))
+            assert used(tmp_path) > 2 * MB
+            here.segments.keep(MB, 1)
+            here.segments.begin(here.log.next)
+            here.put(*video(20, first=60))
+            assert used(tmp_path) <= MB
+            assert here.segments.read(79) == here.entries[79]
+            assert not here.dropped()
 
 
 class TestReading:
