@@ -53,7 +53,10 @@ class Store(Protocol):
         read from a disk."""
 
     def note(self, receiver: str, wanted: Ranges) -> bool:
-        """Remember that for the next run. Whether that worked."""
+        """Remember for the next run what this one lacks. Whether that worked; it may wait for a disk."""
+
+    def note_soon(self, receiver: str, wanted: Ranges) -> None:
+        """The same without waiting."""
 
 
 class _Encoder:
@@ -191,7 +194,8 @@ class SceneLog:
             if receiver is None:
                 receiver = self._receivers[key] = Receiver(key, name, Delivery(self._next))
             receiver.on_append = on_append
-        self.note(receiver)
+            if (store := self._store_for(receiver)) is not None:
+                store.note_soon(key, receiver.delivery.wanted)
         return receiver
 
     def note(self, receiver: Receiver) -> bool:

@@ -212,6 +212,7 @@ class Segments:
         self._arrears = Arrears(directory, device)
         self._unadopted = self._lacking()
         self._unusable: set[Path] = set()
+        self._unwritten: dict[str, Note] = {}
         self._next_part = self._last_part() + 1
 
     @property
@@ -232,6 +233,8 @@ class Segments:
 
     def write(self, batch: Sequence[Entry]) -> None:
         with self._writing:
+            if self._unwritten:
+                self._write_notes()
             self._begin()
             for entry in batch:
                 if entry.number < self._passed:
@@ -292,14 +295,29 @@ class Segments:
         """Remember beyond the end of this process what it lacks. Whether that is on the disk."""
         with self._noting:
             with self._lock:
-                lacking = {path.name: tuple(ranges) for path, ranges in self._unadopted.get(receiver, {}).items()}
-                lacking |= {each.path.name: ranges for each in self._segments if (ranges := each.bytes_of(wanted))}
-                last = self._segments[-1] if self._segments and self._segments[-1].made_ns is None else None
-                if last is None:
-                    note = Note(lacking, self._path(self._next_part).name, 0, 0)
-                else:
-                    note = Note(lacking, last.path.name, last.description_end, last.nbytes)
+                note = self._note(receiver, wanted)
+                self._unwritten.pop(receiver, None)
             return self._arrears.put(receiver, note)
+
+    def note_soon(self, receiver: str, wanted: Ranges) -> None:
+        """The same without waiting for the disk: before anything more is recorded, which it will lack as well."""
+        with self._lock:
+            self._unwritten[receiver] = self._note(receiver, wanted)
+
+    def _write_notes(self) -> None:
+        with self._noting:
+            with self._lock:
+                notes, self._unwritten = self._unwritten, {}
+            for receiver, note in notes.items():
+                self._arrears.put(receiver, note)
+
+    def _note(self, receiver: str, wanted: Ranges) -> Note:
+        lacking = {path.name: tuple(ranges) for path, ranges in self._unadopted.get(receiver, {}).items()}
+        lacking |= {each.path.name: ranges for each in self._segments if (ranges := each.bytes_of(wanted))}
+        last = self._segments[-1] if self._segments and self._segments[-1].made_ns is None else None
+        if last is None:
+            return Note(lacking, self._path(self._next_part).name, 0, 0)
+        return Note(lacking, last.path.name, last.description_end, last.nbytes)
 
     def _lacking(self) -> dict[str, dict[Path, Sequence[tuple[int, int]]]]:
         """By receiver, the files of earlier runs that it lacks something of, and what. The oldest is the first."""

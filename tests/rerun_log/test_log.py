@@ -69,6 +69,9 @@ class Cupboard:
         self.noted[receiver] = wanted
         return True
 
+    def note_soon(self, receiver: str, wanted: Ranges) -> None:
+        self.note(receiver, wanted)
+
 
 class Bench:
     """A log with a link."""
