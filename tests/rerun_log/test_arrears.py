@@ -235,6 +235,7 @@ def test_who_asks_does_not_wait_until_a_note_is_on_the_disk(tmp_path: Path, monk
 
 def test_what_the_next_run_ships_is_not_counted_as_dropped(tmp_path: Path) -> None:
     first = Recorder(tmp_path, scene(session="1"))
+    first.log.memory_bytes = 1_000_000
     attached(first)
     for number in range(3):
         first.put(video_parcel(number))
