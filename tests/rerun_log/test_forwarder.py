@@ -327,7 +327,7 @@ def test_a_refusal_is_one_line_that_says_what_to_look_at(
 ) -> None:
     caplog.set_level(logging.DEBUG, "edge")
     with hub(tmp_path, **options) as site, link(site.seen_by(name, authority)) as sender:
-        eventually(lambda: len([record for record in caplog.records if "next try" in record.getMessage()]) > 1)
+        eventually(lambda: len([record for record in caplog.records if "it is tried again" in record.getMessage()]) > 1)
         assert sender.forwarder.state is LinkState.AWAY
         (refused,) = warnings(caplog)
         assert refused.startswith(f"Rerun at localhost:{site.port}: ")
