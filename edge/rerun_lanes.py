@@ -201,10 +201,11 @@ class RerunLanes:
                 gone=scene_log.gone,
                 stats=self._stats,
             )
-        except ConfigError:
+        except ConfigError as error:
             if rerun.record:
                 raise
-            return None  # what earlier runs owe stays there
+            log.warning("what earlier runs did not ship stays where it is: %s", error)
+            return None
 
 
 def is_wanted(rerun: RerunConfig) -> bool:
