@@ -116,7 +116,8 @@ def test_with_everybody_absent_it_runs_and_ends(tmp_path: Path, daemons: list[Da
     daemons.append(daemon := Daemon(*settings, log=tmp_path / "log"))
     eventually(lambda: _points(tmp_path) > 20, 30)
     assert daemon.stop() == 0
-    assert "rerun link" in daemon.log.split("dropped:")[1]
+    assert "rerun link" not in daemon.log.split("dropped:")[1], "it is recorded, and noted for the next run"
+    assert list(tmp_path.glob(".unshipped.*.json"))
     assert "mqtt landmarks" in daemon.log.split("dropped:")[1]
 
 
