@@ -303,6 +303,7 @@ def test_recording_begins_and_ends(tmp_path: Path, outside: Subscriber, configur
     recordings = tmp_path / "recordings"
     assert not list(recordings.glob("*.rrd"))
     assert told(outside, "record", {"on": True}) == {"exchanged": ["rerun"], "settings": {"rerun.record": True}}
+    eventually(lambda: list(recordings.glob("*.rrd")))
     (recording,) = recordings.glob("*.rrd")
     goes_on(outside)
     assert told(outside, "record", {"on": False})["exchanged"] == ["rerun"]
