@@ -292,7 +292,8 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
     seen: set[Keys] = set()
     for item in error.errors(include_url=False, include_context=False):
         keys = tuple(str(part) for part in item["loc"])
-        if item["loc"][-1:] == ("[key]",):  # what is wrong is the name of a table
+        # What is wrong is the name of a table; but a key can be called so, too.
+        if item["loc"][-1:] == ("[key]",) and item["type"] != "extra_forbidden":
             keys = keys[:-1]
         if keys[:2] in _CHOICES.keys() | _LISTS:  # behind the key stands a union's arm, or a place in a list
             keys = keys[:2]

@@ -562,3 +562,11 @@ def test_what_is_set_at_run_time_has_the_type_of_its_key(file: Path, key: str, v
     """It is published and kept as it came: a reader would find `"off"` where a boolean belongs."""
     with pytest.raises(ConfigError):
         Sources.read(written(file), environment={}, sets=[]).load({key: value})
+
+
+def test_a_key_can_have_the_name_that_pydantic_has_for_keys(file: Path) -> None:
+    file.write_text(CAMERA)
+    with pytest.raises(ConfigError) as caught:
+        Sources.read(file, environment={}, sets=[]).load({"[key]": 1})
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.expected) == ("[key]", "unknown key")
