@@ -295,6 +295,9 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
         # What is wrong is the name of a table; but a key can be called so, too.
         if item["loc"][-1:] == ("[key]",) and item["type"] != "extra_forbidden":
             keys = keys[:-1]
+        if not keys:  # a variable of the environment can be called what no text is
+            yield ConfigProblem("environment", _shown(item["input"]), "", "can't be the name of a key")
+            continue
         if keys[:2] in _CHOICES.keys() | _LISTS:  # behind the key stands a union's arm, or a place in a list
             keys = keys[:2]
         if keys in seen:

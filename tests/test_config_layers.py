@@ -569,4 +569,9 @@ def test_a_key_can_have_the_name_that_pydantic_has_for_keys(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         Sources.read(file, environment={}, sets=[]).load({"[key]": 1})
     (problem,) = caught.value.problems
-    assert (problem.key, problem.expected) == ("[key]", "unknown key")
+    assert (problem.key, problem.expected) == ('"[key]"', "unknown key")
+
+
+def test_a_variable_whose_name_is_no_text_is_told(file: Path) -> None:
+    (line,) = refused(file, environment={"EDGE_POSE__\ud800": "1"})
+    assert line == r"environment: '\ud800': can't be the name of a key"
