@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Sequence
 
 
@@ -11,3 +12,13 @@ def ending_with_us(command: Sequence[str]) -> list[str]:
     went. Where util-linux is missing it is just the command."""
     setpriv = shutil.which("setpriv")
     return [*([setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []), *command]
+
+
+def end(process: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Ask it to end, and after `patience_s` do not ask any more."""
+    process.terminate()
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from edge.children import ending_with_us
+from edge.children import end, ending_with_us
 from edge.errors import SinkError
 
 _START_TIMEOUT_S = 10.0
@@ -29,12 +29,7 @@ def local_server(command: Sequence[str], *ports: int, environment: Mapping[str, 
             wait_until_listening(port, process)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, _STOP_TIMEOUT_S)
 
 
 def free_port() -> int:

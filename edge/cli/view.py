@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from edge import logs
-from edge.children import ending_with_us
+from edge.children import end, ending_with_us
 from edge.cli.hub_access import HubAccess, hub_access
 from edge.cli.new_file import require_new, said_size
 from edge.cli.options import ConfigFile, Sets, fail, leave, reported_errors, requests_from_signals
@@ -186,12 +186,7 @@ def _show(program: Path, url: str, save: Path | None, scratch: Path, inbox: Inbo
             if inbox.next(_TURN_S):
                 return ""
     finally:
-        viewer.terminate()
-        try:
-            viewer.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            viewer.kill()
-            viewer.wait()
+        end(viewer, _STOP_S)
     if viewer.returncode == 0:
         return ""
     if viewer.returncode < 0:

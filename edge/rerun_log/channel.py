@@ -33,7 +33,10 @@ VERSION_HEADER, RUN_HEADER = "edge-pose-rerun", "edge-pose-run"
 """In each answer of a hub: the version of the Rerun behind it, and a word for this run of it."""
 
 _NO_SERVER = "what answers there is no Rerun server"
-_SERVER_AWAY = (502, 503, 504)
+NO_CERTIFICATE, SERVER_AWAY = (400, 495, 496), (502, 503, 504)
+"""HTTP statuses of a hub. The first are nginx's 495 and 496, of a certificate that is not in order or missing, which it
+sends as 400; with the others nobody is behind it."""
+
 _UNREADABLE = ("3", "13")  # gRPC's INVALID_ARGUMENT and INTERNAL
 _FRAME_HEAD_BYTES = 9
 _GOAWAY = 7
@@ -322,7 +325,7 @@ class Channel:
         self.run = headers.get(RUN_HEADER, self.run)
         http_status = int(headers.get(":status", "200"))  # ValueError: no server of Rerun's
         if http_status != 200:
-            away = http_status in _SERVER_AWAY
+            away = http_status in SERVER_AWAY
             raise ChannelBrokenError(_why_refused(http_status), server_ended=away, is_refusal=not away)
         if "grpc-status" in headers:
             self._status[call] = status = headers["grpc-status"]
@@ -366,11 +369,11 @@ def _why_refused(status: int) -> str:
     match status:
         case 403:
             return "the hub refuses (403): this certificate may not write there; see rerun.cert_file"
-        case 400 | 495 | 496:
+        case _ if status in NO_CERTIFICATE:
             return (
                 f"the hub refuses ({status}): it wants a certificate it knows; see rerun.cert_file and rerun.key_file"
             )
-        case _ if status in _SERVER_AWAY:
+        case _ if status in SERVER_AWAY:
             return f"the hub's Rerun is away ({status})"
         case _:
             return f"what answers there is no Rerun server (HTTP status {status}); see rerun.url"

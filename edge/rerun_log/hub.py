@@ -17,13 +17,10 @@ import h2.events
 import h2.exceptions
 
 from edge import tls
-from edge.rerun_log.channel import DEFAULT_PORT, SECURE, VERSION_HEADER, Address
+from edge.rerun_log.channel import DEFAULT_PORT, NO_CERTIFICATE, SECURE, SERVER_AWAY, VERSION_HEADER, Address
 
 READ_MESSAGES = "/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
 
-# nginx's 495 and 496, of a certificate that is not in order or missing, which it sends as 400.
-_NO_CERTIFICATE = (400, 495, 496)
-_NOTHING_BEHIND = (502, 503, 504)
 _GREETING_BYTES = 4096
 
 AWAY = "the hub at %s is away: %s; it is tried again until it is there"
@@ -60,11 +57,11 @@ class Answer:
     @property
     def refusal(self) -> str:
         """Why this client will not read there however often it asks; "" when it may, or when it may later."""
-        if 200 <= self.status < 400 or self.status in _NOTHING_BEHIND:
+        if 200 <= self.status < 400 or self.status in SERVER_AWAY:
             return ""
         if self.status == 403:
             return "it does not let this certificate read (403): that takes an operator's or a reader's"
-        if self.status in _NO_CERTIFICATE:
+        if self.status in NO_CERTIFICATE:
             return f"it wants a certificate that is in order ({self.status}): this one expired, was revoked, is of \
 another authority, or there is none; see rerun.cert_file and rerun.key_file"
         return f"what answers there ({self.status}) is no hub of edge-pose; see rerun.url"
@@ -72,7 +69,7 @@ another authority, or there is none; see rerun.cert_file and rerun.key_file"
     @property
     def trouble(self) -> str:
         """Why there is nothing to read at the moment; "" when there is."""
-        return f"Rerun's server behind it is down ({self.status})" if self.status in _NOTHING_BEHIND else ""
+        return f"Rerun's server behind it is down ({self.status})" if self.status in SERVER_AWAY else ""
 
 
 def knock(address: Address, identity: tls.Identity, timeout_s: float) -> Answer:
