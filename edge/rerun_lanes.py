@@ -240,7 +240,7 @@ def _video_sink(video: Literal["h264", "jpeg"], put: Callable[[Parcel], None]) -
 
 
 def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: bool) -> Lane[Observation]:
-    from edge.rerun_log.scene import SceneSink
+    from edge.rerun_log.observations import SceneSink
 
     sink = SceneSink(mask=mask, outputs=[put])
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)

@@ -13,8 +13,8 @@ import pytest
 
 from edge.config_layers import load
 from edge.errors import ConfigError
+from edge.rerun_log.observations import observation_parcel
 from edge.rerun_log.recordings import join, recordings
-from edge.rerun_log.scene import observation_parcel
 from edge.vision.observation import observe
 from tests.conftest import frame, pose
 from tests.rerun_log.reading import chunks

@@ -43,7 +43,7 @@ from edge.mqtt.fleet import Fleet, Row
 from edge.mqtt.session import Session
 from edge.mqtt.tls import Credentials
 from edge.pacing import Deadline
-from edge.rerun_log.scene import angles_entity
+from edge.rerun_log.entities import angles_entity
 from edge.vision.kinematics import JOINTS
 
 ROOT = Path(__file__).resolve().parents[2]

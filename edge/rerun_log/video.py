@@ -15,8 +15,8 @@ from av.video.reformatter import ColorRange, Colorspace
 from rerun.chunk import Chunk
 
 from edge import jpeg
+from edge.rerun_log.entities import time_columns, video_entity
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.scene import time_columns, video_entity
 from edge.vision.frame import Frame, Picture, PixelLayout, UInt8Array, VideoCodec, VideoPacket
 
 KEYFRAME_EVERY_NS = 1_000_000_000

@@ -34,8 +34,9 @@ from edge.rerun_lanes import RERUN_BATCH
 from edge.rerun_log.channel import Address
 from edge.rerun_log.forwarder import Forwarder
 from edge.rerun_log.log import SceneLog
+from edge.rerun_log.observations import SceneSink, observation_parcel
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.scene import Scene, SceneSink, observation_parcel
+from edge.rerun_log.scene import Scene
 from edge.rerun_log.video import H264Encoder, VideoSink
 from edge.stats import Stats
 from edge.vision.frame import Frame

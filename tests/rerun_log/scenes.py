@@ -8,9 +8,11 @@ from pathlib import Path
 import rerun as rr
 from rerun.chunk import Chunk
 
+from edge.rerun_log.entities import time_columns, video_entity
 from edge.rerun_log.log import Entry, SceneLog
+from edge.rerun_log.observations import observation_parcel
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.scene import Scene, observation_parcel, time_columns, video_entity
+from edge.rerun_log.scene import Scene
 from edge.rerun_log.segments import Segments
 from edge.stats import Stats
 from edge.vision.observation import observe

@@ -22,10 +22,11 @@ from edge.pacing import Deadline
 from edge.reports import LinkState
 from edge.rerun_log import rrd
 from edge.rerun_log.channel import Address
+from edge.rerun_log.entities import time_columns
 from edge.rerun_log.forwarder import Forwarder
 from edge.rerun_log.log import SceneLog
+from edge.rerun_log.observations import observation_parcel
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.scene import observation_parcel, time_columns
 from edge.rerun_log.video import VideoSink
 from edge.stats import DropCause, Stats
 from edge.tls import Identity

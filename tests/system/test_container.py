@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import edge
-from edge.rerun_log.scene import points_2d_entity, points_3d_entity
+from edge.rerun_log.entities import points_2d_entity, points_3d_entity
 from tests.cli.command import run_settings
 from tests.conftest import CLIP, eventually
 from tests.mqtt.test_sink import Subscriber, subscriber

@@ -32,7 +32,7 @@ def test_a_process_that_does_not_get_on_is_restarted(device: Device) -> None:
     device.host.run("systemctl kill --signal=STOP --kill-whom=main edge-pose.service")
     eventually(lambda: device.show("NRestarts") == str(restarts + 1), 90)
     eventually(lambda: running_anew(device, run), 30)
-    # The unit waits 5 s before it starts again, and so does the broker before it tells of who has vanished: either may win.
+    # The unit waits 5 s before it starts again, and the broker as long before it tells of who has vanished.
     eventually(lambda: device.states()[before:] in ([b"offline", b"online"], [b"online"]), 20)
     print(f"watchdog: online again {time.monotonic() - began_s:.0f} s after SIGSTOP")
     journal = device.host.run(f"journalctl --output=cat _SYSTEMD_INVOCATION_ID={run} + INVOCATION_ID={run}").stdout
