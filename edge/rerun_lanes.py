@@ -236,13 +236,13 @@ def video_lane(sink: Sink[Frame], stats: Stats) -> Lane[Frame]:
 def _video_sink(video: Literal["h264", "jpeg"], put: Callable[[Parcel], None]) -> Sink[Frame]:
     from edge.rerun_log.video import VideoSink
 
-    return VideoSink(video, [put])
+    return VideoSink(video, put)
 
 
 def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: bool) -> Lane[Observation]:
     from edge.rerun_log.observations import SceneSink
 
-    sink = SceneSink(mask=mask, outputs=[put])
+    sink = SceneSink(mask=mask, put=put)
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
 
 

@@ -1,7 +1,7 @@
-"""Everything Rerun: what the scene looks like, how pictures are encoded, and the two places it goes to.
+"""Everything Rerun: what the scene looks like, how pictures are encoded, and the places it goes to.
 
-    Observation --> SceneSink --+--> Parcel --+--> RecordingSink   a .rrd file
-    Frame       --> VideoSink --+             +--> LinkSink        a gRPC address
+    Observation --> SceneSink --+--> Parcel --> SceneLog --+--> Segments    .rrd files
+    Frame       --> VideoSink --+                          +--> Forwarder   a server
 
-Chunks are built once and shipped to both, so that they carry the same ids wherever they end up.
+Chunks are built and encoded once, so that they are the same bytes with the same ids wherever they end up.
 """

@@ -19,7 +19,7 @@ from edge.vision.pose import Float32Array
 
 
 class SceneSink:
-    """Turns observations into chunks and hands them to each of `outputs`. mask: whether masks are logged.
+    """Turns observations into chunks and hands them to `put`. mask: whether masks are logged.
 
     Of each picture that people see it logs one observation: that of its own frame, or where there is none, because
     inference is slower than the camera or the lane was full, the first one before the next picture. So there are never
@@ -27,10 +27,10 @@ class SceneSink:
     fall, and not just with those 10 that meet one of 30 pictures.
     """
 
-    def __init__(self, *, mask: bool, outputs: Sequence[Callable[[Parcel], None]]) -> None:
+    def __init__(self, *, mask: bool, put: Callable[[Parcel], None]) -> None:
         self._mask = mask
         self._shown: dict[str, int] = {}
-        self._outputs = outputs
+        self._put = put
 
     def write(self, batch: Sequence[Observation]) -> None:
         of_cameras: dict[str, list[Observation]] = {}
@@ -39,9 +39,7 @@ class SceneSink:
                 self._shown[observation.camera] = observation.shown_seq
                 of_cameras.setdefault(observation.camera, []).append(observation)
         for camera, observations in of_cameras.items():
-            parcel = observation_parcel(camera, observations, mask=self._mask)
-            for output in self._outputs:
-                output(parcel)
+            self._put(observation_parcel(camera, observations, mask=self._mask))
 
     def close(self, timeout_s: float) -> None:
         return

@@ -74,11 +74,11 @@ class JpegEncoder:
 
 
 class VideoSink:
-    """Encodes frames, or passes on what a camera has encoded itself, and hands the chunks to each of `outputs`."""
+    """Encodes frames, or passes on what a camera has encoded itself, and hands the chunks to `put`."""
 
-    def __init__(self, codec: Literal["h264", "jpeg"], outputs: Sequence[Callable[[Parcel], None]]) -> None:
+    def __init__(self, codec: Literal["h264", "jpeg"], put: Callable[[Parcel], None]) -> None:
         self._new_encoder = H264Encoder if codec == "h264" else JpegEncoder
-        self._outputs = outputs
+        self._put = put
         self._encoders: dict[str, H264Encoder | JpegEncoder] = {}
 
     def write(self, batch: Sequence[Frame]) -> None:
@@ -93,9 +93,7 @@ class VideoSink:
                 packets.setdefault(frame.camera, []).append(encoder.encode(frame))
         for camera, of_camera in packets.items():
             for run in _split_at_keyframes(of_camera):
-                parcel = self._parcel(video_entity(camera), run)
-                for output in self._outputs:
-                    output(parcel)
+                self._put(self._parcel(video_entity(camera), run))
 
     def close(self, timeout_s: float) -> None:
         self._encoders.clear()

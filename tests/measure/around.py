@@ -142,7 +142,7 @@ def video(material: Material) -> None:
     each("video: RGB to I420", lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), pictures)
     each("video: RGB to I420 and x264", H264Encoder().encode, rgb)
     each("video: x264 of the decoder's planes", H264Encoder().encode, material.frames)
-    sink = VideoSink("h264", [lambda parcel: None])
+    sink = VideoSink("h264", lambda parcel: None)
     report("video: all of it, with chunks", len(rgb), lambda: [sink.write(batch) for batch in batches(rgb)])
 
 
@@ -156,8 +156,8 @@ def scene(material: Material) -> None:
 def parcels(material: Material) -> list[Parcel]:
     found: list[Parcel] = []
     sinks = (
-        SceneSink(mask=True, outputs=[found.append]),
-        VideoSink("h264", [found.append]),
+        SceneSink(mask=True, put=found.append),
+        VideoSink("h264", found.append),
     )
     for seen, frames in zip(batches(material.observations), batches(material.frames), strict=True):
         sinks[0].write(seen)

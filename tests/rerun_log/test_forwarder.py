@@ -63,7 +63,7 @@ class Link:
         self.forwarders: list[Forwarder] = []
         self.is_closed = False
         self.seq = 0
-        self._encoder = VideoSink("h264", [self.log.put])
+        self._encoder = VideoSink("h264", self.log.put)
         self.forwarder = self.also(address, "rerun link")
 
     def also(self, address: Address, name: str) -> Forwarder:

@@ -35,7 +35,7 @@ def observation(seq: int, people: int, *, camera: str = "front", fps: float = 30
 def record(directory: Path, observations: list[Observation], **options: object) -> Path:
     about = scene(max_people=2, cameras=tuple({each.camera for each in observations}))
     recorder = Recorder(directory, about)
-    SceneSink(mask=True, outputs=[recorder.put]).write(observations)
+    SceneSink(mask=True, put=recorder.put).write(observations)
     return recorder.close()
 
 
@@ -91,7 +91,7 @@ def test_of_each_picture_one_observation_is_logged_its_own_or_where_that_is_miss
     estimated: Sequence[int], logged: list[int]
 ) -> None:
     parcels: list[Parcel] = []
-    sink = SceneSink(mask=False, outputs=[parcels.append])
+    sink = SceneSink(mask=False, put=parcels.append)
     for seq in estimated:
         of_cameras = [observation(seq, 1, camera=camera, fps=60.0) for camera in ("front", "back")]
         sink.write([replace(each, shown_seq=seq // 2 * 2) for each in of_cameras])
@@ -104,7 +104,7 @@ def test_of_each_picture_one_observation_is_logged_its_own_or_where_that_is_miss
 def test_points_have_their_pictures_also_after_the_scene_has_missed_a_frame() -> None:
     pictures: list[Parcel] = []
     points: list[Parcel] = []
-    shown, video, sink = Shown(30), VideoSink("jpeg", [pictures.append]), SceneSink(mask=False, outputs=[points.append])
+    shown, video, sink = Shown(30), VideoSink("jpeg", pictures.append), SceneSink(mask=False, put=points.append)
     for seq in range(40):
         seen = shown.marked(frame(seq=seq, fps=60.0))
         if seen.is_shown:

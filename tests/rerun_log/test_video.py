@@ -45,7 +45,7 @@ def decoded(packets: Sequence[VideoPacket]) -> list[np.ndarray]:
 
 def shipped(batches: Sequence[Sequence[Frame]], codec: str = "h264") -> list[Parcel]:
     parcels: list[Parcel] = []
-    sink = VideoSink(codec, [parcels.append])
+    sink = VideoSink(codec, parcels.append)
     for batch in batches:
         sink.write(batch)
     return parcels
