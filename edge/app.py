@@ -94,7 +94,7 @@ class App:
         self.events = EventLog(self.session)
         self.outbox: Outbox | None = None
         self._standing: Standing | None = None
-        self._rerun = RerunLanes(self.session, self.stats)
+        self._rerun = RerunLanes(self.session, self.stats, self.events)
         self._mqtt: MqttSink | None = None
         self._groups = _group_parts(config, model)
         self._spare_cores = SpareCores(has_memory=_has_room_for_a_worker)
@@ -272,8 +272,8 @@ class App:
             log.warning(told, workers, cameras, cores)
 
     def _estimator(self) -> MediaPipeEstimator:
-        pose = self.config.pose
-        return MediaPipeEstimator(self._model.path, max_people=pose.max_people, segmentation=pose.segmentation)
+        masks = rerun_lanes.mask_form(self.config) != "off"
+        return MediaPipeEstimator(self._model.path, max_people=self.config.pose.max_people, segmentation=masks)
 
     def _mqtt_lane(self) -> Lane[Observation]:
         from edge.mqtt.commands import Answers, CommandDesk
@@ -355,7 +355,7 @@ class App:
             model=model.name,
             model_sha256=model.sha256,
             max_people=config.pose.max_people,
-            segmentation=config.pose.segmentation,
+            segmentation=rerun_lanes.mask_form(config) != "off",
             skeleton=MediaPipeEstimator.skeleton,
             cameras={name: camera.kind for name, camera in config.camera.items()},
             landmarks_hz=_hz(config.mqtt.landmarks_hz),
@@ -369,7 +369,8 @@ _GROUPS = ("mqtt", "rerun")
 
 
 def _camera_parts(config: Config, model: Model) -> dict[str, _CameraParts]:
-    pose = (config.pose.max_people, config.pose.segmentation, config.pose.workers, model)
+    masks = rerun_lanes.mask_form(config) != "off"
+    pose = (config.pose.max_people, masks, config.pose.workers, model)
     return {
         name: _CameraParts(camera.model_copy(update={"paused": False}), pose, camera.paused)
         for name, camera in config.camera.items()

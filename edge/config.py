@@ -251,7 +251,10 @@ class PoseConfig(_Section):
         json_schema_extra=_unit("people") | _AT_RUN_TIME,
     )
     segmentation: bool = Field(
-        True, title="Segmentation", description="give a mask of each person", json_schema_extra=_AT_RUN_TIME
+        True,
+        title="Segmentation",
+        description="find a mask of each person, where masks are logged",
+        json_schema_extra=_AT_RUN_TIME,
     )
     workers: Workers = Field(
         "auto",
@@ -391,7 +394,11 @@ class RerunConfig(_Section):
         json_schema_extra=_unit("Hz"),
     )
     video: Literal["h264", "jpeg", "off"] = Field("h264", title="Video", description="how pictures are logged")
-    mask: Literal["image", "off"] = Field("image", title="Mask", description="whether segmentation masks are logged")
+    mask: Literal["image", "contour", "off"] = Field(
+        "image",
+        title="Mask",
+        description="how segmentation masks are logged; contour, the outline alone, takes half the bytes",
+    )
 
 
 class Config(_Section):

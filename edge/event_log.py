@@ -16,17 +16,23 @@ class EventLog:
         self._session = session
         self._number = 0
         self._lock = threading.Lock()
-        self._listener: Callable[[Event], None] | None = None
+        self._listeners: tuple[Callable[[Event], None], ...] = ()
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """From now on `listener` gets every event, in the order of their numbers; before there was nobody to tell."""
-        self._listener = listener
+        """From now on `listener` gets every event, in the order of their numbers."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+    def forget(self, listener: Callable[[Event], None]) -> None:
+        """From now on `listener` gets none."""
+        with self._lock:
+            self._listeners = tuple(each for each in self._listeners if each != listener)
 
     def happened(self, camera: str, what: Happening) -> str:
         """The event's id, by which a later one can say that it ends this one."""
         with self._lock:
             self._number += 1
             event = Event(f"{self._session}-{self._number}", camera, time.time_ns(), what)
-            if self._listener is not None:
-                self._listener(event)
+            for listener in self._listeners:
+                listener(event)
         return event.event_id

@@ -275,18 +275,20 @@ class Stage(Protocol):
 class LaneGroup:
     """Lanes that begin and end together, such as all that lead to Rerun.
 
-    observers and video are fed by the cameras, outputs by those two, so they begin before them and end after them.
+    observers and video are fed by the cameras, others by what else happens, and outputs by all of those, so that they
+    begin before them and end after them.
     shown: which frames video gets, None for all; one group at most has it. begin: called before any of them starts.
     """
 
     observers: tuple[Lane[Observation], ...] = ()
     video: tuple[Lane[Frame], ...] = ()
+    others: tuple[Stage, ...] = ()
     outputs: tuple[Stage, ...] = ()
     shown: Shown | None = None
     begin: Callable[[], None] = lambda: None
 
     def stages(self) -> tuple[Sequence[Stage], Sequence[Stage]]:
-        return (*self.observers, *self.video), self.outputs
+        return (*self.observers, *self.video, *self.others), self.outputs
 
 
 class Outlets:

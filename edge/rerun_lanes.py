@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Literal
 
 from edge import tls
 from edge.config import Config, RerunConfig
+from edge.device.health import MachineWatch
 from edge.errors import ConfigError
+from edge.event_log import EventLog
 from edge.interfaces import Sink
 from edge.lanes import Lane, LaneGroup, Shown, Stage
-from edge.reports import DeviceInfo, LinkState
-from edge.stats import Stats
+from edge.pacing import Deadline
+from edge.reports import DeviceInfo, Event, LinkState
+from edge.stats import CameraCounts, Stats
 from edge.vision.frame import Frame
 from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
     from edge.rerun_log.forwarder import Forwarder
     from edge.rerun_log.log import Entry, SceneLog
+    from edge.rerun_log.notes import Note
+    from edge.rerun_log.observations import MaskForm
     from edge.rerun_log.parcel import Parcel
     from edge.rerun_log.scene import Scene
     from edge.rerun_log.segments import Segments
@@ -37,6 +42,8 @@ _ENTRY_BYTES = 16_000_000
 # rows in each, 0.46 ms with eight, 0.30 ms with 16. A live view is later by as much as is waited for them.
 RERUN_BATCH = 16
 _RERUN_LINGER_S = 0.2
+# Lines of text that come at once, of a fault for instance; of more the newest are worth most.
+_NOTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,10 @@ class RerunLanes:
     """Makes the lanes, anew after each change of the configuration. The log behind them is one from start to end, so
     that a hub which is away during a change misses nothing, and a recording is one."""
 
-    def __init__(self, session: str, stats: Stats) -> None:
+    def __init__(self, session: str, stats: Stats, events: EventLog) -> None:
         self._session = session
         self._stats = stats
+        self._events = events
         self._log: SceneLog | None = None
         self._standing = Standing()
 
@@ -105,7 +113,6 @@ class RerunLanes:
             scene_log.retain(forwarders)
 
         video = (video_lane(_video_sink(rerun.video, scene_log.put), self._stats),) if rerun.video != "off" else ()
-        mask = config.pose.segmentation and rerun.mask == "image"
         self._standing = Standing(
             recording=segments.path if segments is not None and follow is not None else None,
             link=next(iter(forwarders.values()), None),
@@ -113,12 +120,23 @@ class RerunLanes:
             directory=None if segments is None else rerun.record_dir,
         )
         return LaneGroup(
-            observers=(_scene_lane(scene_log.put, self._stats, mask=mask),),
+            observers=(_scene_lane(scene_log.put, self._stats, mask=mask_form(config), people=config.pose.max_people),),
             video=video,
+            others=(self._notes(scene_log.put),),
             outputs=tuple(outputs),
             shown=None if rerun.frames_hz == "unlimited" else Shown(rerun.frames_hz),
             begin=begin,
         )
+
+    def _notes(self, put: Callable[[Parcel], None]) -> _Notes:
+        from edge.rerun_log.notes import NotesSink
+
+        def cameras() -> dict[str, CameraCounts]:
+            return {name: camera.counts() for name, camera in self._stats.cameras.items()}
+
+        sink = NotesSink(put, cameras, MachineWatch(None).report)
+        lane = Lane("rerun notes", sink, self._stats, capacity=_NOTES, linger_s=_RERUN_LINGER_S)
+        return _Notes(lane, self._events, self._stats)
 
     def standing(self) -> Standing:
         """What is in use, for `restore`."""
@@ -143,6 +161,7 @@ class RerunLanes:
             skeleton=info.skeleton,
             max_people=config.pose.max_people,
             video=config.rerun.video,
+            mask=mask_form(config),
             properties={
                 "board": info.board,
                 "model": info.model,
@@ -213,6 +232,13 @@ def is_wanted(rerun: RerunConfig) -> bool:
     return bool(rerun.url or rerun.serve or recording_into(rerun))
 
 
+def mask_form(config: Config) -> MaskForm:
+    """How masks are logged. Where they aren't, nobody wants any: the estimator need not make them."""
+    rerun = config.rerun
+    logs = rerun.url or rerun.serve or rerun.record_dir  # also while nothing is recorded: that may begin any time
+    return rerun.mask if config.pose.segmentation and logs else "off"
+
+
 def recording_into(rerun: RerunConfig) -> Path | None:
     return rerun.record_dir if rerun.record else None
 
@@ -239,11 +265,44 @@ def _video_sink(video: Literal["h264", "jpeg"], put: Callable[[Parcel], None]) -
     return VideoSink(video, put)
 
 
-def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: bool) -> Lane[Observation]:
+def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: MaskForm, people: int) -> Lane[Observation]:
     from edge.rerun_log.observations import SceneSink
 
-    sink = SceneSink(mask=mask, put=put)
+    sink = SceneSink(mask=mask, people=people, put=put)
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
+
+
+class _Notes:
+    """A lane of notes, told of each event and each line of the log while it works."""
+
+    def __init__(self, lane: Lane[Note], events: EventLog, stats: Stats) -> None:
+        from edge.rerun_log.notes import LineHandler
+
+        self.name = lane.name
+        self._lane = lane
+        self._events = events
+        self._stats = stats
+        self._lines = LineHandler(lane.offer)
+
+    def start(self) -> None:
+        self._lane.start()
+        self._events.listen(self._happened)
+        logging.getLogger().addHandler(self._lines)
+
+    def close(self, deadline: Deadline) -> None:
+        logging.getLogger().removeHandler(self._lines)
+        self._events.forget(self._happened)
+        self._lane.close(deadline)
+
+    def join(self) -> bool:
+        return self._lane.join()
+
+    def _happened(self, event: Event) -> None:
+        from edge.rerun_log.notes import of_event
+
+        camera = self._stats.cameras.get(event.camera)
+        captured = camera.counts().captured if camera is not None else 0
+        self._lane.offer(of_event(event, captured - 1 if captured else None))
 
 
 def recording_lane(segments: Sink[Entry], stats: Stats) -> Lane[Entry]:

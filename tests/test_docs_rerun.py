@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recorder = Recorder(place / "recordings", scene())
     seen = [[pose(mask=(12, 16)) for _ in range(seq % 3)] for seq in range(40)]
     observations = [observe(frame(seq=seq), people) for seq, people in enumerate(seen)]
-    recorder.put(observation_parcel("front", observations[:20], mask=True))
-    recorder.put(observation_parcel("front", observations[20:], mask=True))
+    recorder.put(observation_parcel("front", observations[:20], mask="image"))
+    recorder.put(observation_parcel("front", observations[20:], mask="image"))
     recorder.put(video_parcel(0))
     recorder.close()
     with (place / "hall.rrd").open("wb") as out:

@@ -49,12 +49,16 @@ def test_what_happens_before_anybody_listens_counts_all_the_same() -> None:
     assert [event.event_id for event in told] == ["session-2"], "whoever counts sees that something was missed"
 
 
-def test_a_new_listener_takes_the_place_of_the_old_one() -> None:
-    old: list[Event] = []
-    new: list[Event] = []
+def test_each_listener_gets_every_event_until_it_is_forgotten() -> None:
+    first: list[Event] = []
+    second: list[Event] = []
     events = EventLog("session")
-    for listener in (old, new):
-        events.listen(listener.append)
-        events.happened("front", CameraEnded("its frames are over"))
+    events.listen(first.append)
+    events.happened("front", CameraEnded("its frames are over"))
+    events.listen(second.append)
+    events.happened("front", CameraEnded("its frames are over"))
+    events.forget(first.append)
+    events.happened("front", CameraEnded("its frames are over"))
 
-    assert [event.event_id for event in (*old, *new)] == ["session-1", "session-2"]
+    assert [event.event_id for event in first] == ["session-1", "session-2"]
+    assert [event.event_id for event in second] == ["session-2", "session-3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,16 +12,17 @@ import pytest
 
 from edge.config import CameraConfig, Config, MqttConfig, PoseConfig, RerunConfig
 from edge.errors import ConfigError
+from edge.event_log import EventLog
 from edge.lanes import LaneGroup
 from edge.pacing import Deadline
-from edge.reports import DeviceInfo, LinkState
-from edge.rerun_lanes import RerunLanes, identity
+from edge.reports import CameraLost, DeviceInfo, LinkState
+from edge.rerun_lanes import RerunLanes, identity, mask_form
 from edge.rerun_log import rrd
 from edge.stats import DropCause, Stats
 from edge.vision.observation import observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
 from tests.conftest import eventually, frame, pose
-from tests.rerun_log.reading import rows, static
+from tests.rerun_log.reading import chunks, column, rows, static
 from tests.servers import rerun_server
 
 POINTS = "/camera/front/video/pose/points"
@@ -79,7 +81,7 @@ def observe_frames(group: LaneGroup, seqs: range) -> None:
 
 
 def test_nothing_is_logged_where_nothing_is_wanted(tmp_path: Path) -> None:
-    lanes = RerunLanes("1", Stats([]))
+    lanes = RerunLanes("1", Stats([]), EventLog("1"))
     assert lanes.build(config(), INFO) is None
     assert lanes.build(config(record_dir=tmp_path, record=False), INFO) is None
     assert (lanes.state, lanes.recording) == (LinkState.OFF, None)
@@ -96,7 +98,7 @@ def test_a_device_has_one_certificate_for_brokers_and_hubs_unless_told_otherwise
 
 @pytest.mark.integration
 def test_a_change_goes_on_in_the_same_recording_with_a_file_of_its_own(tmp_path: Path) -> None:
-    lanes = RerunLanes("1", Stats([]))
+    lanes = RerunLanes("1", Stats([]), EventLog("1"))
     for number, people in enumerate((1, 2)):
         with running(lanes.build(config(max_people=people, record_dir=tmp_path), INFO)) as group:
             observe_frames(group, range(10 * number, 10 * number + 10))
@@ -104,22 +106,21 @@ def test_a_change_goes_on_in_the_same_recording_with_a_file_of_its_own(tmp_path:
     first, second = sorted(tmp_path.glob("*.rrd"))
     assert lanes.recording == first
     assert [rows(path)[POINTS] for path in (first, second)] == [list(range(10)), list(range(10, 20))]
-    assert static(first).keys() == static(second).keys()
+    assert static(second).keys() - static(first).keys() == {"/camera/front/video/pose/names"}
 
 
 @pytest.mark.integration
 def test_what_a_hub_missed_outlasts_a_change(tmp_path: Path) -> None:
     stats = Stats([])
-    lanes = RerunLanes("1", stats)
+    lanes = RerunLanes("1", stats, EventLog("1"))
     with rerun_server() as gone:
         url = gone.url
         port = gone.port
     with running(lanes.build(config(url=url), INFO)) as group:
         observe_frames(group, range(10))
-    with running(lanes.build(config(url=url, max_people=2), INFO)) as group:
+    with rerun_server(port=port), running(lanes.build(config(url=url, max_people=2), INFO)) as group:
         observe_frames(group, range(10, 20))
-        with rerun_server(port=port):
-            eventually(lambda: stats.sends().get("rerun link rows", 0) == 20)
+        eventually(lambda: stats.sends().get("rerun link rows", 0) >= 20)
     lanes.close()
     assert not stats.drops()
 
@@ -127,15 +128,15 @@ def test_what_a_hub_missed_outlasts_a_change(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_what_a_hub_missed_is_read_from_the_disk_after_a_change_of_the_budget(tmp_path: Path) -> None:
     stats = Stats([])
-    lanes = RerunLanes("1", stats)
+    lanes = RerunLanes("1", stats, EventLog("1"))
     with rerun_server() as gone:
         port, hub = gone.port, {"url": gone.url, "record_dir": tmp_path, "video": "off", "backfill_kb_s": 100_000}
     with running(lanes.build(config(**hub), INFO)) as group:
         observe_frames(group, range(10))
     assert lanes._log is not None
     lanes._log._kept.clear()  # as if much more had come since
-    with running(lanes.build(config(**hub, keep_mb=500), INFO)), rerun_server(port=port):
-        eventually(lambda: stats.sends().get("rerun link rows", 0) == 10)
+    with rerun_server(port=port), running(lanes.build(config(**hub, keep_mb=500), INFO)):
+        eventually(lambda: stats.sends().get("rerun link rows", 0) >= 10)
     lanes.close()
     assert not stats.drops()
 
@@ -145,7 +146,7 @@ def test_what_a_hub_missed_stays_with_the_recording_when_that_goes_elsewhere(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stats = Stats([])
-    lanes = RerunLanes("1", stats)
+    lanes = RerunLanes("1", stats, EventLog("1"))
     with rerun_server() as gone:
         port, hub = gone.port, {"url": gone.url, "video": "off", "backfill_kb_s": 100_000}
     one, other = tmp_path / "one", tmp_path / "other"
@@ -158,10 +159,10 @@ def test_what_a_hub_missed_stays_with_the_recording_when_that_goes_elsewhere(
     assert f"that were not shipped stay in {one}, until rerun.record_dir leads there again" in caplog.text
     lanes.close()
     assert not stats.drops()
-    later = RerunLanes("2", stats)
+    later = RerunLanes("2", stats, EventLog("1"))
     left = len(list(rrd.messages((one / "bench-1.0001.rrd").read_bytes()[rrd.HEADER_BYTES :])))
-    with running(later.build(config(**hub, record_dir=one, record=False), INFO)), rerun_server(port=port):
-        eventually(lambda: stats.sends().get("rerun link rows", 0) == left)
+    with rerun_server(port=port), running(later.build(config(**hub, record_dir=one, record=False), INFO)):
+        eventually(lambda: stats.sends().get("rerun link rows", 0) >= left)
     assert later.recording is None
     later.close()
     assert [path.name for path in one.glob("*.rrd")] == ["bench-1.0001.rrd"]
@@ -169,20 +170,20 @@ def test_what_a_hub_missed_stays_with_the_recording_when_that_goes_elsewhere(
 
 @pytest.mark.integration
 def test_what_is_switched_off_keeps_nothing_in_memory(tmp_path: Path) -> None:
-    lanes = RerunLanes("1", stats := Stats([]))
+    lanes = RerunLanes("1", stats := Stats([]), EventLog("1"))
     with running(lanes.build(config(url="rerun+http://127.0.0.1:1/proxy"), INFO)) as group:
         observe_frames(group, range(10))
     assert lanes._log is not None
     assert lanes._log.kept_bytes > 0
     with running(lanes.build(config(), INFO)):
         assert lanes._log.kept_bytes == 0
-    assert stats.drops() == {("rerun link", DropCause.STOPPED): 10}
+    assert stats.drops()["rerun link", DropCause.STOPPED] >= 10
     lanes.close()
 
 
 @pytest.mark.integration
 def test_what_can_not_be_leaves_everything_as_it_was(tmp_path: Path) -> None:
-    lanes = RerunLanes("1", Stats([]))
+    lanes = RerunLanes("1", Stats([]), EventLog("1"))
     lanes.build(config(record_dir=tmp_path), INFO)
     before = lanes.recording
     (tmp_path / "taken").touch()
@@ -193,3 +194,52 @@ def test_what_can_not_be_leaves_everything_as_it_was(tmp_path: Path) -> None:
         lanes.build(config(url="rerun+https://hub/proxy", ca_file=tmp_path / "none"), INFO)
     assert lanes.recording == before
     lanes.close()
+
+
+@pytest.mark.integration
+def test_events_and_log_lines_are_in_the_recording_as_long_as_there_is_one(tmp_path: Path) -> None:
+    stats, events = Stats(["front"]), EventLog("1")
+    lanes = RerunLanes("1", stats, events)
+    said = logging.getLogger("edge.somebody")
+    said.setLevel(logging.INFO)
+    for times, directory in enumerate((tmp_path / "one", tmp_path / "two")):
+        with running(lanes.build(config(record_dir=directory), INFO)):
+            stats.cameras["front"].frame_captured()
+            events.happened("front", CameraLost("unplugged"))
+            said.info("hello %d", times)
+            said.debug("not this")
+        events.happened("front", CameraLost("between the two"))
+        said.info("nobody listens")
+    lanes.close()
+    for times, directory in enumerate((tmp_path / "one", tmp_path / "two")):
+        path = next(directory.glob("*.rrd"))
+        assert texts(path, "/log/events") == ["front: camera_lost, reason: unplugged"]
+        assert rows(path)["/log/events"] == [times]
+        assert f"edge.somebody: hello {times}" in texts(path, "/log/lines")
+        assert not [text for text in texts(path, "/log/lines") if "not this" in text or "nobody" in text]
+
+
+def texts(recording: Path, entity: str) -> list[str]:
+    found = [chunk for chunk in chunks(recording) if str(chunk.entity_path) == entity]
+    return [text for chunk in found for (text,) in column(chunk, "text")]
+
+
+@pytest.mark.parametrize(
+    ("mask", "segmentation", "rerun", "form"),
+    [
+        ("image", True, {"url": "rerun+http://hub/proxy"}, "image"),
+        ("contour", True, {"serve": "127.0.0.1:9876"}, "contour"),
+        ("image", True, {"record_dir": "/rec", "record": False}, "image"),
+        ("image", False, {"url": "rerun+http://hub/proxy"}, "off"),
+        ("off", True, {"url": "rerun+http://hub/proxy"}, "off"),
+        ("image", True, {}, "off"),
+    ],
+)
+def test_masks_are_made_where_they_are_logged(
+    mask: str,
+    segmentation: bool,  # noqa: FBT001 - a column of the table
+    rerun: dict[str, object],
+    form: str,
+) -> None:
+    about = config(mask=mask, **rerun)
+    assert mask_form(about.model_copy(update={"pose": PoseConfig(segmentation=segmentation)})) == form

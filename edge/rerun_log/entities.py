@@ -20,6 +20,10 @@ def points_2d_entity(camera: str) -> str:
     return f"/camera/{camera}/video/pose/points"
 
 
+def names_entity(camera: str) -> str:
+    return f"/camera/{camera}/video/pose/names"
+
+
 def person_entity(camera: str) -> str:
     return f"/camera/{camera}/person"
 
@@ -32,9 +36,28 @@ def angles_entity(camera: str) -> str:
     return f"/camera/{camera}/angles"
 
 
+def stats_entity(camera: str) -> str:
+    return f"/camera/{camera}/stats"
+
+
+DEVICE_STATS = "/stats"
+LOG = "/log"
+EVENTS = f"{LOG}/events"
+LINES = f"{LOG}/lines"
+
+
 def time_columns(seqs: Sequence[int], captured_ns: Sequence[int]) -> list[rr.TimeColumn]:
     """The two timelines: `frame_idx`, the capture's number, and `time`, its instant."""
     return [
         rr.TimeColumn("frame_idx", sequence=np.array(seqs, np.int64)),
         rr.TimeColumn("time", timestamp=np.array(captured_ns, "datetime64[ns]")),
     ]
+
+
+CLASSES = 16
+"""So many people are told apart in colours: as many as can be looked for in a picture."""
+
+
+def class_of(person_id: int) -> int:
+    """A person's class, which has the colour: 1 to `CLASSES`, in which ids begin again from 1. 0 is the background."""
+    return (person_id - 1) % CLASSES + 1

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import rerun as rr
+from numpy.typing import NDArray
 from rerun.chunk import Chunk
 
-from edge.rerun_log.entities import angles_entity, mask_entity, points_2d_entity, points_3d_entity, time_columns
+from edge.rerun_log.entities import (
+    angles_entity,
+    class_of,
+    mask_entity,
+    names_entity,
+    points_2d_entity,
+    points_3d_entity,
+    time_columns,
+)
 from edge.rerun_log.parcel import Parcel
 from edge.vision.frame import UInt8Array
 from edge.vision.kinematics import JOINTS
-from edge.vision.observation import Observation
+from edge.vision.observation import Observation, Person
+from edge.vision.placement import standing_m
 from edge.vision.pose import Float32Array
+
+MaskForm = Literal["image", "contour", "off"]
+"""How it is logged where somebody is: each pixel, the outline of each person, or not at all."""
 
 
 class SceneSink:
-    """Turns observations into chunks and hands them to `put`. mask: whether masks are logged.
+    """Turns observations into chunks and hands them to `put`.
 
-    Of each picture that people see it logs one observation: that of its own frame, or where there is none, because
-    inference is slower than the camera or the lane was full, the first one before the next picture. So there are never
-    more than pictures, and inference that finishes 20 of a camera's 60 frames/s is logged with all 20, wherever they
-    fall, and not just with those 10 that meet one of 30 pictures.
+    people: how many there may be at most. Of each picture that people see it logs one observation: that of its own
+    frame, or where there is none, because inference is slower than the camera or the lane was full, the first one
+    before the next picture. So there are never more than pictures, and inference that finishes 20 of a camera's 60
+    frames/s is logged with all 20, wherever they fall, and not just with those 10 that meet one of 30 pictures.
     """
 
-    def __init__(self, *, mask: bool, put: Callable[[Parcel], None]) -> None:
+    def __init__(self, *, mask: MaskForm, people: int, put: Callable[[Parcel], None]) -> None:
         self._mask = mask
+        self._people = people
         self._shown: dict[str, int] = {}
         self._put = put
 
@@ -39,49 +54,123 @@ class SceneSink:
                 self._shown[observation.camera] = observation.shown_seq
                 of_cameras.setdefault(observation.camera, []).append(observation)
         for camera, observations in of_cameras.items():
-            self._put(observation_parcel(camera, observations, mask=self._mask))
+            self._put(observation_parcel(camera, observations, mask=self._mask, people=self._people))
 
     def close(self, timeout_s: float) -> None:
         return
 
 
-def observation_parcel(camera: str, observations: Sequence[Observation], *, mask: bool) -> Parcel:
+def observation_parcel(camera: str, observations: Sequence[Observation], *, mask: MaskForm, people: int = 1) -> Parcel:
     """One camera's observations, one row a frame in each entity; frames without people get empty rows, so that the
-    viewer does not go on showing who has left."""
+    viewer does not go on showing who has left. people: how many there may be; one alone needs no name."""
     indexes = time_columns([each.seq for each in observations], [each.captured_ns for each in observations])
-    points_2d = [_stack(_pixels(each), 2) for each in observations]
-    points_3d = [
-        _stack([person.pose.world_m for person in each.people if person.pose.world_m is not None], 3)
-        for each in observations
-    ]
-    angles = [_angles(each) for each in observations]
-    masks = [_silhouettes(each) for each in observations] if mask else []
     chunks = [
-        Chunk.from_columns(points_2d_entity(camera), indexes, [_rows(*_POSITIONS_2D, points_2d)]),
-        Chunk.from_columns(points_3d_entity(camera), indexes, [_rows(*_POSITIONS_3D, points_3d)]),
-        Chunk.from_columns(angles_entity(camera), indexes, [_rows(*_SCALARS, angles)]),
+        Chunk.from_columns(points_2d_entity(camera), indexes, _flat(observations)),
+        Chunk.from_columns(points_3d_entity(camera), indexes, _standing(observations)),
+        Chunk.from_columns(angles_entity(camera), indexes, [_angles(observations, people)]),
     ]
-    if mask:
-        sizes = [(each.width_px, each.height_px, *mask.shape) for each, mask in zip(observations, masks, strict=True)]
-        pixels = rr.components.ImageBufferBatch([each.reshape(-1) for each in masks])
-        columns = [rr.ComponentColumn(rr.SegmentationImage.descriptor_buffer(), pixels), *_mask_sizes(tuple(sizes))]
-        chunks.append(Chunk.from_columns(mask_entity(camera), indexes, columns))
-    nbytes = sum(each.nbytes for each in (*points_2d, *points_3d, *angles)) + sum(each.nbytes for each in masks)
-    return Parcel(entity=f"/camera/{camera}", chunks=tuple(chunks), rows=len(observations), nbytes=nbytes)
+    if people > 1:
+        chunks.append(Chunk.from_columns(names_entity(camera), indexes, _names(observations)))
+    if mask == "image":
+        chunks.append(Chunk.from_columns(mask_entity(camera), indexes, _silhouettes(observations)))
+    elif mask == "contour":
+        chunks.append(Chunk.from_columns(mask_entity(camera), indexes, _contours(observations)))
+    return Parcel(entity=f"/camera/{camera}", chunks=tuple(chunks), rows=len(observations))
 
 
 # What a column is called and how its values become Arrow's. The archetypes' own `columns` do the same and much that is
 # not needed here: 41 us for what takes 16 this way, for eight frames' points.
-_POSITIONS_2D = rr.Points2D.descriptor_positions(), rr.components.Position2DBatch
+_Named = tuple[rr.ComponentDescriptor, Callable[[Any], Any]]
+_POSITIONS_2D: _Named = rr.Points2D.descriptor_positions(), rr.components.Position2DBatch
+_CLASSES_2D = rr.Points2D.descriptor_class_ids(), rr.components.ClassIdBatch
 _POSITIONS_3D = rr.Points3D.descriptor_positions(), rr.components.Position3DBatch
+_CLASSES_3D = rr.Points3D.descriptor_class_ids(), rr.components.ClassIdBatch
 _SCALARS = rr.Scalars.descriptor_scalars(), rr.components.ScalarBatch
+_MASK_BUFFER = rr.SegmentationImage.descriptor_buffer(), rr.components.ImageBufferBatch
+_STRIPS = rr.LineStrips2D.descriptor_strips(), rr.components.LineStrip2DBatch
+_STRIP_CLASSES = rr.LineStrips2D.descriptor_class_ids(), rr.components.ClassIdBatch
 
 
-def _rows(
-    descriptor: rr.ComponentDescriptor, batch: Callable[[Any], Any], tables: Sequence[Float32Array]
+def _column(
+    named: tuple[rr.ComponentDescriptor, Callable[[Any], Any]], values: Any, lengths: Any
 ) -> rr.ComponentColumn:
-    """A column with a row for each of `tables`."""
-    return rr.ComponentColumn(descriptor, batch(np.concatenate(tables)), lengths=[len(each) for each in tables])
+    """A column whose rows have so many of `values` each, one row's after the other's."""
+    descriptor, batch = named
+    return rr.ComponentColumn(descriptor, batch(values), lengths=lengths)
+
+
+_Points = Sequence[Sequence[tuple[int, Float32Array]]]
+"""Of each row the people: their ids and some points of each."""
+
+
+def _points(rows: _Points, columns: int) -> tuple[Float32Array, NDArray[np.uint16], list[int]]:
+    """All points of all rows, each one's class, and how many a row has. Classes are in every row, since those who are
+    there change."""
+    lengths = [sum(len(points) for _, points in row) for row in rows]
+    found = [points for row in rows for _, points in row]
+    if not found:
+        return np.empty((0, columns), np.float32), np.empty(0, np.uint16), lengths
+    classes = np.array([class_of(person_id) for row in rows for person_id, _ in row], np.uint16)
+    return np.concatenate(found), classes.repeat([len(points) for points in found]), lengths
+
+
+def _flat(observations: Sequence[Observation]) -> list[rr.ComponentColumn]:
+    """The skeletons on the picture, in its pixels."""
+    rows = [
+        [(person.person_id, person.pose.image_xyz[:, :2] * _size(each)) for person in each.people]
+        for each in observations
+    ]
+    points, classes, lengths = _points(rows, 2)
+    return [_column(_POSITIONS_2D, points, lengths), _column(_CLASSES_2D, classes, lengths)]
+
+
+def _names(observations: Sequence[Observation]) -> list[rr.ComponentColumn]:
+    """Where each person's name hangs: a label is drawn below its point, so that is above the head."""
+    rows = [[(person.person_id, _above(person) * _size(each)) for person in each.people] for each in observations]
+    points, classes, lengths = _points(rows, 2)
+    return [_column(_POSITIONS_2D, points, lengths), _column(_CLASSES_2D, classes, lengths)]
+
+
+def _above(person: Person) -> Float32Array:
+    """(1, 2) float32, fractions of the picture, not above its upper edge."""
+    box, nose = person.box, person.pose.image_xyz[person.pose.skeleton.index("nose")]
+    return np.array([(nose[0], max(0.0, box.top - 0.08 * (box.bottom - box.top) - 0.045))], np.float32)
+
+
+def _standing(observations: Sequence[Observation]) -> list[rr.ComponentColumn]:
+    """The bodies in space, in metres."""
+    rows = [
+        [
+            (person.person_id, body)
+            for person in each.people
+            if (body := standing_m(person.pose, each.width_px, each.height_px)) is not None
+        ]
+        for each in observations
+    ]
+    points, classes, lengths = _points(rows, 3)
+    return [_column(_POSITIONS_3D, points, lengths), _column(_CLASSES_3D, classes, lengths)]
+
+
+def _size(observation: Observation) -> Float32Array:
+    return np.array([observation.width_px, observation.height_px], np.float32)
+
+
+def _angles(observations: Sequence[Observation], people: int) -> rr.ComponentColumn:
+    """`JOINTS` of each of `people` places, one after the other; NaN, which a plot leaves out, where there is nobody."""
+    table = np.full((len(observations), people, len(JOINTS)), np.nan, np.float32)
+    for row, each in zip(table, observations, strict=True):
+        for place, person in zip(row, each.people, strict=False):
+            if person.angles_deg is not None:
+                place[:] = person.angles_deg
+    return _column(_SCALARS, table.reshape(-1), [people * len(JOINTS)] * len(observations))
+
+
+def _silhouettes(observations: Sequence[Observation]) -> list[rr.ComponentColumn]:
+    """Masks as images, with fewer pixels than the picture, and what stretches them over it."""
+    masks = [_silhouette(each) for each in observations]
+    sizes = [(each.width_px, each.height_px, *mask.shape) for each, mask in zip(observations, masks, strict=True)]
+    pixels = _column(_MASK_BUFFER, [each.reshape(-1) for each in masks], [1] * len(masks))
+    return [pixels, *_mask_sizes(tuple(sizes))]
 
 
 @functools.lru_cache(maxsize=64)  # few: as many as there are rows in a batch, while sizes stay; 15 us a frame to make
@@ -98,30 +187,51 @@ def _mask_sizes(sizes: tuple[tuple[int, int, int, int], ...]) -> list[rr.Compone
     ]
 
 
-def _pixels(observation: Observation) -> list[Float32Array]:
-    scale = np.array([observation.width_px, observation.height_px], np.float32)
-    return [person.pose.image_xyz[:, :2] * scale for person in observation.people]
-
-
-def _stack(tables: Sequence[Float32Array], columns: int) -> Float32Array:
-    return np.concatenate(tables) if tables else np.empty((0, columns), np.float32)
-
-
-def _angles(observation: Observation) -> Float32Array:
-    """The first person's; NaN, which the plot leaves out, where there is none."""
-    for person in observation.people[:1]:
-        if person.angles_deg is not None:
-            return person.angles_deg
-    return np.full(len(JOINTS), np.nan, np.float32)
-
-
-def _silhouettes(observation: Observation) -> UInt8Array:
-    """(rows, columns) uint8 over the whole picture: 0 where nobody is, else the number of the person. One transparent
+def _silhouette(observation: Observation) -> UInt8Array:
+    """(rows, columns) uint8 over the whole picture: 0 where nobody is, else the class of the person. One transparent
     pixel where nobody has a mask."""
-    masks = [(person.person_id, person.pose.mask) for person in observation.people if person.pose.mask is not None]
+    masks = _masks(observation)
     if len(masks) == 1 and masks[0][0] == 1:
         return masks[0][1]  # ones and zeros already
     image = np.zeros(masks[0][1].shape if masks else (1, 1), np.uint8)
     for number, mask in masks:
         image[mask > 0] = number
     return image
+
+
+def _contours(observations: Sequence[Observation]) -> list[rr.ComponentColumn]:
+    """Masks as closed lines, in the picture's pixels."""
+    rows = [
+        [(number, line) for number, mask in _masks(each) for line in outlines(mask, each.width_px, each.height_px)]
+        for each in observations
+    ]
+    lengths = [len(row) for row in rows]
+    lines = [line for row in rows for _, line in row]
+    classes = np.array([number for row in rows for number, _ in row], np.uint16)
+    return [_column(_STRIPS, lines, lengths), _column(_STRIP_CLASSES, classes, lengths)]
+
+
+def outlines(mask: UInt8Array, width_px: int, height_px: int) -> list[Float32Array]:
+    """The outer edges of what is not 0 in a mask that covers a picture of that size: each (N, 2) float32 in its pixels,
+    closed, its last point the first one. Specks and the finest steps are left out.
+
+    By Suzuki and Abe (1985) and Douglas and Peucker (1973), as OpenCV has them.
+    """
+    rows, columns = mask.shape
+    # Ringed by zeros, the edge of the picture is one of the mask's.
+    found, _ = cv2.findContours(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), *_OUTER_EDGES)
+    scale = np.array([width_px / columns, height_px / rows], np.float32)
+    lines = [cv2.approxPolyDP(edge, _TOLERANCE, closed=True)[:, 0] for edge in found if cv2.contourArea(edge) >= _SPECK]
+    return [(np.concatenate([line, line[:1]]) - 0.5).astype(np.float32) * scale for line in lines]
+
+
+_OUTER_EDGES = cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+# In the mask's own pixels, of which there are 160 along a picture's longer side.
+_TOLERANCE = 0.75
+_SPECK = 12.0
+
+
+def _masks(observation: Observation) -> list[tuple[int, UInt8Array]]:
+    """The class of each person who has a mask, and the mask."""
+    people = observation.people
+    return [(class_of(person.person_id), person.pose.mask) for person in people if person.pose.mask is not None]

@@ -11,14 +11,12 @@ from rerun.chunk import Chunk
 class Parcel:
     """Some rows of one entity family, ready to ship.
 
-    entity: what the rows belong to, e.g. /camera/front/video. nbytes: roughly what they weigh in memory. in_order: it
-    is video, in which what follows a keyframe is understood only with all between the two. keyframe: it begins with
-    one, or needs none.
+    entity: what the rows belong to, e.g. /camera/front/video. in_order: it is video, in which what follows a keyframe
+    is understood only with all between the two. keyframe: it begins with one, or needs none.
     """
 
     entity: str
     chunks: tuple[Chunk, ...]
     rows: int
-    nbytes: int
     in_order: bool = False
     keyframe: bool = True

@@ -7,21 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import rerun as rr
-import rerun.blueprint as rrb
 
+from edge.rerun_log.blueprint import blueprint
 from edge.rerun_log.entities import (
+    CLASSES,
+    DEVICE_STATS,
     angles_entity,
     mask_entity,
+    names_entity,
     person_entity,
     points_2d_entity,
     points_3d_entity,
+    stats_entity,
     video_entity,
 )
+from edge.rerun_log.notes import CAMERA_FIGURES, DEVICE_FIGURES
 from edge.vision.kinematics import JOINTS
 from edge.vision.skeleton import Skeleton
 
-# Colours of the first people, easy to tell apart on any picture (Okabe and Ito's palette).
-_COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (213, 94, 0))
+# Easy to tell apart on any picture (Okabe and Ito's palette), first those in which text can be read best.
+_COLOURS = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0))
 _MASK_OPACITY = 0.4
 
 
@@ -29,7 +34,8 @@ _MASK_OPACITY = 0.4
 class Scene:
     """All that is known before the first frame, and how to tell it to a Rerun stream.
 
-    video: "h264", "jpeg" or "off". properties: facts about the recording, shown beside it.
+    video: "h264", "jpeg" or "off". mask: "image", "contour" or "off". properties: facts about the recording, shown
+    beside it.
     """
 
     device: str
@@ -38,6 +44,7 @@ class Scene:
     skeleton: Skeleton
     max_people: int
     video: str
+    mask: str
     properties: Mapping[str, str]
 
     @property
@@ -59,59 +66,50 @@ class Scene:
         """Send everything that does not change; a receiver that is new, or has lost it, needs it first."""
         stream.send_recording_name(f"{self.device} {self.session}")
         stream.send_property("device", rr.AnyValues(drop_untyped_nones=True, **self.properties))
-        people = range(1, self.max_people + 1)
-        bodies = [self._class_description(person) for person in people]
-        stream.log("/", rr.AnnotationContext(bodies), static=True)
-        keypoints = np.arange(len(self.skeleton.keypoints))
-        class_ids = np.repeat(np.arange(1, self.max_people + 1), len(keypoints))
-        # Positions alone change from frame to frame; which keypoint of which person each one is does not.
-        keypoint_ids = np.tile(keypoints, self.max_people)
+        classes = range(1, CLASSES + 1)
+        stream.log("/", rr.AnnotationContext([self._class_description(each) for each in classes]), static=True)
         silhouettes = [rr.AnnotationInfo(id=0, label="background", color=(0, 0, 0, 0))]
-        silhouettes += [rr.AnnotationInfo(id=person, label=_label(person), color=_colour(person)) for person in people]
+        silhouettes += [rr.AnnotationInfo(id=each, label=_label(each), color=_colour(each)) for each in classes]
+        # Positions and classes change from frame to frame; which keypoint of its person each point is does not.
+        keypoint_ids = np.tile(np.arange(len(self.skeleton.keypoints)), self.max_people)
+        points_2d = rr.Points2D.from_fields(
+            keypoint_ids=keypoint_ids, radii=rr.Radius.ui_points(3.5), show_labels=False
+        )
+        points_3d = rr.Points3D.from_fields(keypoint_ids=keypoint_ids, radii=0.012)
+        outline = rr.LineStrips2D.from_fields(radii=rr.Radius.ui_points(1.0), show_labels=False)
+        names = rr.Points2D.from_fields(radii=rr.Radius.ui_points(0), show_labels=True)
         for camera in self.cameras:
             if self.video == "h264":
                 stream.log(video_entity(camera), rr.VideoStream(codec=rr.VideoCodec.H264), static=True)
-            stream.log(mask_entity(camera), rr.AnnotationContext(silhouettes), static=True)
-            stream.log(mask_entity(camera), rr.SegmentationImage.from_fields(opacity=_MASK_OPACITY), static=True)
-            stream.log(
-                points_2d_entity(camera),
-                rr.Points2D.from_fields(class_ids=class_ids, keypoint_ids=keypoint_ids, radii=rr.Radius.ui_points(3.5)),
-                static=True,
-            )
-            # MediaPipe's world landmarks: x right, y down, z away from the camera.
+            if self.mask == "image":
+                stream.log(mask_entity(camera), rr.AnnotationContext(silhouettes), static=True)
+                stream.log(mask_entity(camera), rr.SegmentationImage.from_fields(opacity=_MASK_OPACITY), static=True)
+            elif self.mask == "contour":
+                stream.log(mask_entity(camera), outline, static=True)
+            stream.log(points_2d_entity(camera), points_2d, static=True)
+            if self.max_people > 1:
+                stream.log(names_entity(camera), names, static=True)
             stream.log(person_entity(camera), rr.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
+            stream.log(points_3d_entity(camera), points_3d, static=True)
+            stream.log(angles_entity(camera), self._angles(), static=True)
             stream.log(
-                points_3d_entity(camera),
-                rr.Points3D.from_fields(class_ids=class_ids, keypoint_ids=keypoint_ids, radii=0.012),
+                stats_entity(camera),
+                rr.SeriesLines(names=CAMERA_FIGURES, colors=_COLOURS[: len(CAMERA_FIGURES)]),
                 static=True,
             )
-            names = [joint.replace("_", " ") for joint in JOINTS]
-            stream.log(angles_entity(camera), rr.SeriesLines(names=names), static=True)
-        stream.send_blueprint(self.blueprint())
-
-    def blueprint(self) -> rrb.Blueprint:
-        """A row of views for each of up to two cameras, a tab for each of more."""
-        rows = [self._row(camera) for camera in self.cameras]
-        layout = rows[0] if len(rows) == 1 else rrb.Vertical(*rows) if len(rows) == 2 else rrb.Tabs(*rows)
-        return rrb.Blueprint(
-            layout,
-            rrb.TimePanel(state="collapsed", timeline="time"),
-            rrb.BlueprintPanel(state="hidden"),
-            rrb.SelectionPanel(state="hidden"),
-            auto_views=False,
-            auto_layout=False,
+        stream.log(
+            DEVICE_STATS, rr.SeriesLines(names=DEVICE_FIGURES, colors=_COLOURS[: len(DEVICE_FIGURES)]), static=True
         )
+        stream.send_blueprint(blueprint(self.cameras))
 
-    def _row(self, camera: str) -> rrb.Horizontal:
-        return rrb.Horizontal(
-            rrb.Spatial2DView(origin=video_entity(camera), name=f"{camera}: video"),
-            rrb.Vertical(
-                rrb.Spatial3DView(origin=person_entity(camera), name=f"{camera}: body in metres"),
-                rrb.TimeSeriesView(origin=angles_entity(camera), name=f"{camera}: joint angles in degrees"),
-                row_shares=[3, 2],
-            ),
-            column_shares=[3, 2],
-            name=camera,
+    def _angles(self) -> rr.SeriesLines:
+        """The places among the angles, as `observations.observation_parcel` fills them: right is darker than left."""
+        joints = [joint.replace("_", " ") for joint in JOINTS]
+        names = [f"{place} {joint}" for place in range(1, self.max_people + 1) for joint in joints]
+        pairs = [(colour, _darker(colour)) for colour in _COLOURS]
+        return rr.SeriesLines(
+            names=names if self.max_people > 1 else joints,
+            colors=[colour for pair in pairs for colour in pair] * self.max_people,
         )
 
     def _class_description(self, person: int) -> rr.ClassDescription:
@@ -130,3 +128,8 @@ def _label(person: int) -> str:
 
 def _colour(person: int) -> tuple[int, int, int]:
     return _COLOURS[(person - 1) % len(_COLOURS)]
+
+
+def _darker(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    red, green, blue = (round(0.6 * part) for part in colour)
+    return red, green, blue

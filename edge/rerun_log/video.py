@@ -114,7 +114,6 @@ class VideoSink:
             entity=entity,
             chunks=(Chunk.from_columns(entity, indexes, columns),),
             rows=len(run),
-            nbytes=sum(map(len, payloads)),
             in_order=in_order,
             keyframe=run[0].keyframe,
         )

@@ -156,7 +156,7 @@ def scene(material: Material) -> None:
 def parcels(material: Material) -> list[Parcel]:
     found: list[Parcel] = []
     sinks = (
-        SceneSink(mask=True, put=found.append),
+        SceneSink(mask="image", people=2, put=found.append),
         VideoSink("h264", found.append),
     )
     for seen, frames in zip(batches(material.observations), batches(material.frames), strict=True):
@@ -173,6 +173,7 @@ def about() -> Scene:
         skeleton=MEDIAPIPE_POSE,
         max_people=1,
         video="h264",
+        mask="image",
         properties={},
     )
 

@@ -25,6 +25,7 @@ def scene(
     cameras: tuple[str, ...] = ("front",),
     max_people: int = 1,
     video: str = "h264",
+    mask: str = "image",
     device: str = "bench",
     session: str = "20260101T000000Z-0000abcd",
 ) -> Scene:
@@ -35,6 +36,7 @@ def scene(
         skeleton=MEDIAPIPE_POSE,
         max_people=max_people,
         video=video,
+        mask=mask,
         properties={"board": "test"},
     )
 
@@ -89,10 +91,10 @@ def video_parcel(
     chunk = Chunk.from_columns(video_entity(camera), indexes, columns)
     if keyframe is None:
         keyframe = number % every == 0
-    return Parcel(video_entity(camera), (chunk,), rows=rows, nbytes=rows * nbytes, in_order=True, keyframe=keyframe)
+    return Parcel(video_entity(camera), (chunk,), rows=rows, in_order=True, keyframe=keyframe)
 
 
 def points_parcel(number: int, *, rows: int = 2) -> Parcel:
     """A camera's observations."""
     seqs = range(rows * number, rows * (number + 1))
-    return observation_parcel("front", [observe(frame(seq=seq), [pose()]) for seq in seqs], mask=False)
+    return observation_parcel("front", [observe(frame(seq=seq), [pose()]) for seq in seqs], mask="off")

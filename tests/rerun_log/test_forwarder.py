@@ -76,7 +76,7 @@ class Link:
     def points(self, count: int) -> None:
         for _ in range(count):
             seen = observe(frame(seq=self.seq), [pose(mask=(48, 64))])
-            self.log.put(observation_parcel("front", [seen], mask=True))
+            self.log.put(observation_parcel("front", [seen], mask="image"))
             self.seq += 1
 
     def pictures(self, count: int) -> None:
@@ -91,7 +91,7 @@ class Link:
             indexes = time_columns([self.seq], [1_700_000_000_000_000_000 + self.seq])
             blob = rr.ComponentColumn(rr.EncodedImage.descriptor_blob(), rr.components.BlobBatch([os.urandom(nbytes)]))
             chunk = Chunk.from_columns(VIDEO, indexes, [blob])
-            self.log.put(Parcel(entity=VIDEO, chunks=(chunk,), rows=1, nbytes=nbytes, in_order=True))
+            self.log.put(Parcel(entity=VIDEO, chunks=(chunk,), rows=1, in_order=True))
             self.seq += 1
 
     def is_(self, state: LinkState) -> Callable[[], bool]:

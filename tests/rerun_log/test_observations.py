@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from edge.lanes import Shown
-from edge.rerun_log.observations import SceneSink, observation_parcel
+from edge.rerun_log.observations import SceneSink, observation_parcel, outlines
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.video import VideoSink
+from edge.vision.frame import UInt8Array
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import Observation, observe
+from edge.vision.placement import standing_m
 from tests.conftest import frame, pose
 from tests.rerun_log.reading import chunks, column, rows
 from tests.rerun_log.scenes import Recorder, scene
@@ -22,6 +27,7 @@ from tests.rerun_log.scenes import Recorder, scene
 pytestmark = pytest.mark.integration
 
 POINTS_2D = "/camera/front/video/pose/points"
+NAMES = "/camera/front/video/pose/names"
 POINTS_3D = "/camera/front/person/pose/points"
 MASK = "/camera/front/video/mask"
 ANGLES = "/camera/front/angles"
@@ -35,13 +41,13 @@ def observation(seq: int, people: int, *, camera: str = "front", fps: float = 30
 def record(directory: Path, observations: list[Observation], **options: object) -> Path:
     about = scene(max_people=2, cameras=tuple({each.camera for each in observations}))
     recorder = Recorder(directory, about)
-    SceneSink(mask=True, put=recorder.put).write(observations)
+    SceneSink(mask="image", people=2, put=recorder.put).write(observations)
     return recorder.close()
 
 
 def test_every_frame_has_a_row_in_every_entity_also_without_people(tmp_path: Path) -> None:
     path = record(tmp_path, [observation(seq, people) for seq, people in enumerate((1, 0, 2))])
-    assert rows(path) == {entity: [0, 1, 2] for entity in (POINTS_2D, POINTS_3D, MASK, ANGLES)}
+    assert rows(path) == {entity: [0, 1, 2] for entity in (POINTS_2D, POINTS_3D, NAMES, MASK, ANGLES)}
 
 
 def test_points_are_pixels_metres_and_empty_when_nobody_is_there(tmp_path: Path) -> None:
@@ -52,7 +58,7 @@ def test_points_are_pixels_metres_and_empty_when_nobody_is_there(tmp_path: Path)
     person = observations[0].people[0]
     assert np.allclose(flat[0], person.pose.image_xyz[:, :2] * [64, 48])
     deep = column(found[POINTS_3D], "positions")
-    assert np.allclose(deep[0], person.pose.world_m)
+    assert np.allclose(deep[0], standing_m(person.pose, 64, 48))
     assert [len(each) for each in deep] == [33, 0, 66]
 
 
@@ -66,7 +72,9 @@ def test_both_timelines_carry_the_frames_own_number_and_time(tmp_path: Path) -> 
 
 
 def test_the_mask_says_which_person_a_pixel_belongs_to_and_is_stretched_over_the_picture() -> None:
-    parcel = observation_parcel("front", [observation(seq, people) for seq, people in enumerate((0, 1, 2))], mask=True)
+    parcel = observation_parcel(
+        "front", [observation(seq, people) for seq, people in enumerate((0, 1, 2))], mask="image"
+    )
     (masks,) = [chunk for chunk in parcel.chunks if str(chunk.entity_path) == MASK]
     nobody, one, two = (np.array(each[0], np.uint8) for each in column(masks, "buffer"))
     assert nobody.tolist() == [0]
@@ -91,7 +99,7 @@ def test_of_each_picture_one_observation_is_logged_its_own_or_where_that_is_miss
     estimated: Sequence[int], logged: list[int]
 ) -> None:
     parcels: list[Parcel] = []
-    sink = SceneSink(mask=False, put=parcels.append)
+    sink = SceneSink(mask="off", people=1, put=parcels.append)
     for seq in estimated:
         of_cameras = [observation(seq, 1, camera=camera, fps=60.0) for camera in ("front", "back")]
         sink.write([replace(each, shown_seq=seq // 2 * 2) for each in of_cameras])
@@ -104,7 +112,11 @@ def test_of_each_picture_one_observation_is_logged_its_own_or_where_that_is_miss
 def test_points_have_their_pictures_also_after_the_scene_has_missed_a_frame() -> None:
     pictures: list[Parcel] = []
     points: list[Parcel] = []
-    shown, video, sink = Shown(30), VideoSink("jpeg", pictures.append), SceneSink(mask=False, put=points.append)
+    shown, video, sink = (
+        Shown(30),
+        VideoSink("jpeg", pictures.append),
+        SceneSink(mask="off", people=1, put=points.append),
+    )
     for seq in range(40):
         seen = shown.marked(frame(seq=seq, fps=60.0))
         if seen.is_shown:
@@ -119,9 +131,68 @@ def test_points_have_their_pictures_also_after_the_scene_has_missed_a_frame() ->
     assert len(logged[0] & logged[1]) == 19
 
 
-def test_angles_are_one_vector_a_frame(tmp_path: Path) -> None:
-    path = record(tmp_path, [observation(0, 1), observation(1, 0)])
+def test_angles_are_one_vector_a_frame_with_a_place_for_each_person(tmp_path: Path) -> None:
+    path = record(tmp_path, [observation(seq, people) for seq, people in enumerate((2, 1, 0))])
     (chunk,) = [chunk for chunk in chunks(path) if str(chunk.entity_path) == ANGLES and not chunk.is_static]
-    somebody, nobody = column(chunk, "scalars")
-    assert len(somebody) == len(nobody) == len(JOINTS)
+    two, one, nobody = np.array(column(chunk, "scalars")).reshape(3, 2, len(JOINTS))
+    assert np.isfinite(two).all()
+    assert np.isfinite(one[0]).all()
+    assert np.isnan(one[1]).all()
     assert np.isnan(nobody).all()
+
+
+def test_each_keypoint_has_the_class_of_its_person() -> None:
+    seen = observation(0, 2)
+    late = replace(seen, people=tuple(replace(person, person_id=person.person_id + 15) for person in seen.people))
+    parcel = observation_parcel("front", [observation(0, 1), late, observation(2, 0)], mask="image", people=2)
+    for chunk in parcel.chunks[:2]:
+        assert column(chunk, "class_ids") == [[1] * 33, [16] * 33 + [1] * 33, []]
+    (masks,) = [chunk for chunk in parcel.chunks if str(chunk.entity_path) == MASK]
+    assert set(column(masks, "buffer")[1][0]) == {1}, "of the one in front"
+
+
+def test_names_hang_above_the_heads_and_one_alone_has_none() -> None:
+    (names,) = [
+        chunk
+        for chunk in observation_parcel("front", [observation(0, 2)], mask="off", people=2).chunks
+        if str(chunk.entity_path) == NAMES
+    ]
+    (points,), (classes,) = column(names, "positions"), column(names, "class_ids")
+    assert classes == [1, 2]
+    for (x, y), person in zip(points, observation(0, 2).people, strict=True):
+        assert person.box.left * 64 <= x <= person.box.right * 64
+        assert 0 <= y <= person.box.top * 48
+    alone = observation_parcel("front", [observation(0, 1)], mask="off", people=1)
+    assert NAMES not in [str(chunk.entity_path) for chunk in alone.chunks]
+
+
+def test_contours_are_rows_of_closed_lines(tmp_path: Path) -> None:
+    observations = [observation(seq, people) for seq, people in enumerate((0, 2, 1))]
+    parcel = observation_parcel("front", observations, mask="contour", people=2)
+    (masks,) = [chunk for chunk in parcel.chunks if str(chunk.entity_path) == MASK]
+    assert [len(each) for each in column(masks, "strips")] == [0, 2, 1]
+    assert column(masks, "class_ids") == [[], [1, 2], [1]]
+    nobody = observation_parcel("front", observations[:1], mask="contour", people=2)
+    assert [len(each) for each in column(nobody.chunks[-1], "strips")] == [0]
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.integers(4, 40), st.integers(4, 40)), elements=st.integers(0, 1)),
+    st.integers(1, 2000),
+    st.integers(1, 2000),
+)
+def test_an_outline_is_closed_and_inside_the_picture(mask: UInt8Array, width_px: int, height_px: int) -> None:
+    for line in outlines(mask, width_px, height_px):
+        assert line.dtype == np.float32
+        assert len(line) >= 4
+        assert (line[0] == line[-1]).all()
+        assert (line >= 0).all()
+        assert (line <= [width_px, height_px]).all()
+
+
+def test_an_outline_runs_along_the_edge_and_specks_have_none() -> None:
+    mask = np.zeros((120, 160), np.uint8)
+    mask[30:90, 40:80] = 1
+    mask[5, 5] = 1
+    (line,) = outlines(mask, 640, 480)
+    assert sorted({(x, y) for x, y in line.tolist()}) == [(162, 122), (162, 358), (318, 122), (318, 358)]

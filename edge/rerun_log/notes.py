@@ -1,0 +1,158 @@
+"""What is said beside the pictures, as chunks: events and log lines as text, figures as curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import rerun as rr
+from rerun.chunk import Chunk
+
+from edge.reports import CameraLost, Event, EventsLost, MachineReport
+from edge.rerun_log.entities import DEVICE_STATS, EVENTS, LINES, stats_entity, time_columns
+from edge.rerun_log.parcel import Parcel
+from edge.stats import CameraCounts
+
+FIGURES_EVERY_S = 2.0
+"""A chunk of one row is 1 kB around a few numbers: oftener, the figures would weigh as much as the angles."""
+
+CAMERA_FIGURES = (
+    "captured, frames/s",
+    "estimated, frames/s",
+    "inference p50, ms",
+    "latency p95, ms",
+    "people",
+)
+DEVICE_FIGURES = ("CPU, % of a core", "memory, MB", "temperature, °C")
+
+_LONGEST = 4000
+# Those of rerun.TextLogLevel.
+_WARN, _INFO = "WARN", "INFO"
+_LEVELS = ((logging.CRITICAL, "CRITICAL"), (logging.ERROR, "ERROR"), (logging.WARNING, _WARN))
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line of text. entity: `EVENTS` or `LINES`. at_ns: since the Unix epoch. level: one of Rerun's. seq: the newest
+    frame of the camera that it is about; None where it is about none."""
+
+    entity: str
+    at_ns: int
+    level: str
+    text: str
+    seq: int | None = None
+
+
+def of_event(event: Event, seq: int | None) -> Note:
+    """`front: camera_lost, reason: no frame for 4 s`: the type as over MQTT, and its fields."""
+    kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.what).__name__).lower()
+    fields = ((field.name, getattr(event.what, field.name)) for field in dataclasses.fields(event.what))
+    told = [kind, *(f"{name}: {_shown(value)}" for name, value in fields if value != "")]
+    level = _WARN if isinstance(event.what, CameraLost | EventsLost) else _INFO
+    return Note(EVENTS, event.at_ns, level, f"{event.camera}: {', '.join(told)}"[:_LONGEST], seq)
+
+
+class LineHandler(logging.Handler):
+    """Hands on what the log says, from `info` up."""
+
+    def __init__(self, tell: Callable[[Note], None]) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - what it formats is anybody's
+            self.handleError(record)
+            return
+        level = next((level for number, level in _LEVELS if record.levelno >= number), _INFO)
+        self._tell(Note(LINES, int(record.created * 1e9), level, text[:_LONGEST]))
+
+
+class NotesSink:
+    """Turns notes into chunks and hands them to `put`; and, whenever it is time, the figures that are asked for.
+
+    cameras, machine: how they are now.
+    """
+
+    def __init__(
+        self,
+        put: Callable[[Parcel], None],
+        cameras: Callable[[], Mapping[str, CameraCounts]],
+        machine: Callable[[], MachineReport],
+    ) -> None:
+        self._put = put
+        self._cameras = cameras
+        self._machine = machine
+        self._figures_s = time.monotonic()
+        self._before = dict(cameras())
+
+    def write(self, batch: Sequence[Note]) -> None:
+        if batch:
+            self._put(notes_parcel(batch))
+        now_s = time.monotonic()
+        if (passed_s := now_s - self._figures_s) >= FIGURES_EVERY_S:
+            cameras = dict(self._cameras())
+            self._put(figures_parcel(time.time_ns(), cameras, self._before, passed_s, self._machine()))
+            self._figures_s, self._before = now_s, cameras
+
+    def close(self, timeout_s: float) -> None:
+        return
+
+
+def notes_parcel(notes: Sequence[Note]) -> Parcel:
+    """A row each. Those that are about a camera have its newest frame's number as well as the time."""
+    chunks = []
+    for entity, has_frame in sorted({(note.entity, note.seq is not None) for note in notes}):
+        rows = [note for note in notes if note.entity == entity and (note.seq is not None) == has_frame]
+        frames, times = time_columns([note.seq or 0 for note in rows], [note.at_ns for note in rows])
+        columns = rr.TextLog.columns(text=[note.text for note in rows], level=[note.level for note in rows])
+        chunks.append(Chunk.from_columns(entity, [frames, times] if has_frame else [times], columns))
+    return Parcel(entity=notes[0].entity, chunks=tuple(chunks), rows=len(notes))
+
+
+def figures_parcel(
+    at_ns: int,
+    cameras: Mapping[str, CameraCounts],
+    before: Mapping[str, CameraCounts],
+    passed_s: float,
+    machine: MachineReport,
+) -> Parcel:
+    """A vector for each camera, `CAMERA_FIGURES`, and one for the device, `DEVICE_FIGURES`; NaN for what is not known.
+
+    before: the same counts passed_s earlier.
+    """
+    chunks = []
+    for name, counts in cameras.items():
+        earlier = before.get(name)
+        captured = counts.captured - (earlier.captured if earlier else 0)
+        estimated = counts.estimated - (earlier.estimated if earlier else 0)
+        figures = (
+            captured / passed_s,
+            estimated / passed_s,
+            counts.inference.p50_ms if counts.inference else None,
+            counts.latency.p95_ms if counts.latency else None,
+            float(counts.people),
+        )
+        indexes = time_columns([max(0, counts.captured - 1)], [at_ns])
+        chunks.append(Chunk.from_columns(stats_entity(name), indexes, _vector(figures)))
+    of_device = (machine.cpu_percent, machine.memory_mb, machine.temperature_celsius)
+    _, times = time_columns([0], [at_ns])
+    chunks.append(Chunk.from_columns(DEVICE_STATS, [times], _vector(of_device)))
+    return Parcel(entity=DEVICE_STATS, chunks=tuple(chunks), rows=len(chunks))
+
+
+def _vector(figures: Sequence[float | None]) -> list[rr.ComponentColumn]:
+    values = np.array([np.nan if figure is None else figure for figure in figures])
+    batch = rr.components.ScalarBatch(values)
+    return [rr.ComponentColumn(rr.Scalars.descriptor_scalars(), batch, lengths=[len(values)])]
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,136 @@
+"""Events, log lines and figures as chunks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge.mqtt.wire import v1
+from edge.reports import CameraBack, CameraEnded, CameraLost, Event, EventsLost, Happening, Interrupted, MachineReport
+from edge.rerun_log.entities import EVENTS, LINES
+from edge.rerun_log.notes import (
+    CAMERA_FIGURES,
+    DEVICE_FIGURES,
+    FIGURES_EVERY_S,
+    LineHandler,
+    Note,
+    NotesSink,
+    figures_parcel,
+    notes_parcel,
+    of_event,
+)
+from edge.rerun_log.parcel import Parcel
+from edge.stats import CameraStats
+from tests.conftest import eventually
+from tests.rerun_log.reading import column
+
+MACHINE = MachineReport(
+    cpu_percent=42.0,
+    memory_mb=300.0,
+    memory_available_mb=None,
+    disk_free_mb=None,
+    temperature_celsius=None,
+    throttled=None,
+    clock_synchronised=None,
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "level", "text"),
+    [
+        (CameraLost("no frame for 4 s"), "WARN", "front: camera_lost, reason: no frame for 4 s"),
+        (CameraBack(3.25, of="s-1"), "INFO", "front: camera_back, away_s: 3.25, of: s-1"),
+        (CameraEnded("its frames are over"), "INFO", "front: camera_ended, reason: its frames are over"),
+        (Interrupted("s-1", "paused"), "INFO", "front: interrupted, of: s-1, reason: paused"),
+        (EventsLost(3, 1, 2), "WARN", "front: events_lost, count: 3, since_ns: 1, until_ns: 2"),
+    ],
+)
+def test_an_event_is_told_by_its_name_over_mqtt_and_its_fields(what: Happening, level: str, text: str) -> None:
+    assert of_event(Event("s-2", "front", 17, what), 5) == Note(EVENTS, 17, level, text, 5)
+    name = text.removeprefix("front: ").split(",")[0]
+    assert name in {kind.__struct_config__.tag for kind in v1.Event.__args__}
+
+
+def lines(emit: logging.LogRecord) -> list[Note]:
+    told: list[Note] = []
+    LineHandler(told.append).handle(emit)
+    return told
+
+
+def record(message: str, *args: object, level: int = logging.INFO) -> logging.LogRecord:
+    return logging.LogRecord("edge.app", level, __file__, 1, message, args, None)
+
+
+@pytest.mark.parametrize(
+    ("number", "level"),
+    [(logging.INFO, "INFO"), (logging.WARNING, "WARN"), (logging.ERROR, "ERROR"), (logging.CRITICAL, "CRITICAL")],
+)
+def test_a_line_of_the_log_has_its_level(number: int, level: str) -> None:
+    emitted = record("camera %s is back", "front", level=number)
+    assert lines(emitted) == [Note(LINES, int(emitted.created * 1e9), level, "edge.app: camera front is back")]
+
+
+def test_a_line_is_never_too_long_and_one_that_can_not_be_formatted_is_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (note,) = lines(record("x" * 100_000))
+    assert len(note.text) == 4000
+    assert not lines(record("%d", "no number"))
+    assert "no number" in capsys.readouterr().err
+
+
+def test_notes_about_a_camera_are_on_both_timelines_and_others_have_the_time_alone() -> None:
+    notes = [Note(LINES, 1, "INFO", "a"), Note(EVENTS, 2, "WARN", "b", 7), Note(LINES, 3, "INFO", "c")]
+    notes += [Note(EVENTS, 4, "INFO", "of no camera")]
+    parcel = notes_parcel(notes)
+    found = {
+        (str(chunk.entity_path), tuple(sorted(chunk.timeline_names))): [text for (text,) in column(chunk, "text")]
+        for chunk in parcel.chunks
+    }
+    assert found == {
+        ("/log/events", ("frame_idx", "time")): ["b"],
+        ("/log/events", ("time",)): ["of no camera"],
+        ("/log/lines", ("time",)): ["a", "c"],
+    }
+    assert parcel.rows == 4
+
+
+def test_figures_are_vectors_of_rates_times_and_what_is_not_known() -> None:
+    camera = CameraStats()
+    before = camera.counts()
+    for _ in range(60):
+        camera.frame_captured()
+    for _ in range(30):
+        camera.frame_estimated(people=2, inference_ms=11.0, latency_ms=14.0)
+    parcel = figures_parcel(
+        5, {"front": camera.counts(), "new": CameraStats().counts()}, {"front": before}, 2.0, MACHINE
+    )
+    found = {str(chunk.entity_path): column(chunk, "scalars")[0] for chunk in parcel.chunks}
+    assert found["/camera/front/stats"] == [30.0, 15.0, 11.0, 14.0, 2.0]
+    assert np.array_equal(found["/camera/new/stats"], [0.0, 0.0, math.nan, math.nan, 0.0], equal_nan=True)
+    assert np.array_equal(found["/stats"], [42.0, 300.0, math.nan], equal_nan=True)
+    assert [len(CAMERA_FIGURES), len(DEVICE_FIGURES)] == [5, 3]
+    of_camera = next(chunk for chunk in parcel.chunks if str(chunk.entity_path) == "/camera/front/stats")
+    assert column(of_camera, "frame_idx") == [59]
+
+
+def test_figures_come_by_themselves_while_there_is_nothing_else_to_write() -> None:
+    parcels: list[Parcel] = []
+    camera = CameraStats()
+    sink = NotesSink(parcels.append, lambda: {"front": camera.counts()}, lambda: replace(MACHINE, cpu_percent=1.0))
+    sink.write([Note(LINES, 1, "INFO", "a")])
+    assert [parcel.entity for parcel in parcels] == [LINES]
+    began_s = time.monotonic()
+
+    def told() -> bool:
+        sink.write([])
+        return len(parcels) == 2
+
+    eventually(told)
+    assert time.monotonic() - began_s >= FIGURES_EVERY_S - 0.1
+    assert parcels[1].entity == "/stats"

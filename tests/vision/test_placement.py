@@ -1,0 +1,90 @@
+"""Where bodies stand: a computed body, projected by a pinhole camera, is found where it was put."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.vision.placement import FIELD_OF_VIEW_DEG, standing_m
+from edge.vision.pose import Float32Array, Pose
+from edge.vision.skeleton import MEDIAPIPE_POSE
+
+WIDTH_PX, HEIGHT_PX = 640, 480
+KEYPOINTS = len(MEDIAPIPE_POSE.keypoints)
+
+
+def body(seed: int = 0, depth_m: float = 0.1) -> Float32Array:
+    """Keypoints of somebody 1.6 m tall and that deep, around the hips."""
+    chance = np.random.default_rng(seed)
+    points = chance.uniform([-0.3, -0.75, -depth_m], [0.3, 0.85, depth_m], (KEYPOINTS, 3))
+    return (points - points[23:25].mean(axis=0)).astype(np.float32)
+
+
+def seen_by_a_camera(world_m: Float32Array, at_m: tuple[float, float, float], visibility: float = 1.0) -> Pose:
+    focal_px = WIDTH_PX / 2 / math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))
+    x, y, z = (world_m + np.array(at_m, np.float32)).T
+    image = np.stack(
+        [(x / z * focal_px + WIDTH_PX / 2) / WIDTH_PX, (y / z * focal_px + HEIGHT_PX / 2) / HEIGHT_PX, 0 * z], axis=1
+    )
+    seen = np.full(KEYPOINTS, visibility, np.float32)
+    return Pose(MEDIAPIPE_POSE, image.astype(np.float32), seen, world_m)
+
+
+def placed(pose: Pose) -> Float32Array:
+    found = standing_m(pose, WIDTH_PX, HEIGHT_PX)
+    assert found is not None
+    return found
+
+
+@given(
+    seed=st.integers(0, 1000),
+    across=st.floats(-0.5, 0.5),
+    y_m=st.floats(-1, 1),
+    z_m=st.floats(2.5, 12),
+    visibility=st.sampled_from([0.1, 1.0]),
+)
+def test_a_body_is_where_it_was_put(seed: int, across: float, y_m: float, z_m: float, visibility: float) -> None:
+    x_m, world_m = across * z_m, body(seed)
+    found = placed(seen_by_a_camera(world_m, (x_m, y_m, z_m), visibility))
+    hips = found[23:25].mean(axis=0)
+    assert hips[2] == pytest.approx(z_m, rel=0.07), "what scaled orthography leaves of perspective"
+    assert hips[0] == pytest.approx(x_m, abs=0.04 * z_m)
+    assert np.allclose(found - hips, world_m, atol=1e-4), "its shape is its own"
+
+
+@given(seed=st.integers(0, 1000), z_m=st.floats(1, 20))
+def test_the_lowest_keypoint_is_on_the_floor(seed: int, z_m: float) -> None:
+    assert placed(seen_by_a_camera(body(seed), (0.0, 0.3, z_m)))[:, 1].max() == pytest.approx(0, abs=1e-5)
+
+
+def test_two_people_are_as_far_apart_as_they_are() -> None:
+    near, far = (placed(seen_by_a_camera(body(), (x_m, 0.2, z_m))) for x_m, z_m in ((-0.5, 3.0), (0.7, 5.0)))
+    assert (far - near).mean(axis=0) == pytest.approx([1.2, 0.0, 2.0], abs=0.1)
+
+
+@given(seed=st.integers(0, 1000), x_m=st.floats(-2, 2), z_m=st.floats(2, 12))
+def test_a_mirrored_picture_mirrors_the_place(seed: int, x_m: float, z_m: float) -> None:
+    mirror = np.array([-1, 1, 1], np.float32)
+    world_m = body(seed)
+    here, there = (
+        placed(seen_by_a_camera(shape, (x, 0.2, z_m))) for shape, x in ((world_m, x_m), (world_m * mirror, -x_m))
+    )
+    assert np.allclose(here * mirror, there, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", ["a point", "upside down", "nothing"])
+def test_what_can_be_no_body_is_somewhere_all_the_same(shape: str) -> None:
+    pose = seen_by_a_camera(body(), (0.0, 0.2, 3.0))
+    world_m = {"a point": body() * 0, "upside down": -body(), "nothing": body()}[shape]
+    image = pose.image_xyz * (0 if shape == "nothing" else 1)
+    found = placed(Pose(MEDIAPIPE_POSE, image.astype(np.float32), pose.visibility.copy(), world_m))
+    assert np.isfinite(found).all()
+
+
+def test_without_world_landmarks_there_is_no_place() -> None:
+    pose = seen_by_a_camera(body(), (0.0, 0.2, 3.0))
+    assert standing_m(Pose(MEDIAPIPE_POSE, pose.image_xyz, pose.visibility), WIDTH_PX, HEIGHT_PX) is None
