@@ -148,6 +148,7 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterVali
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 Rate = Annotated[float, Field(ge=0.01, le=1000, strict=True)] | Literal["unlimited"]  # strict: true is no 1
 Workers = Annotated[int, Field(ge=1, le=16, strict=True)] | Literal["auto"]
+KbitRate = Annotated[int, Field(ge=100, le=50_000, strict=True)] | Literal["unlimited"]
 Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
 """What the daemon can be asked for over MQTT."""
 SettingValue = bool | int | float | str
@@ -394,6 +395,30 @@ class RerunConfig(_Section):
         json_schema_extra=_unit("Hz"),
     )
     video: Literal["h264", "jpeg", "off"] = Field("h264", title="Video", description="how pictures are logged")
+    h264_crf: Annotated[int, Field(ge=18, le=40, strict=True)] = Field(
+        26,
+        title="Quality of H.264",
+        description="x264's constant rate factor: 6 less is twice the bytes, and a quality better to see",
+        json_schema_extra=_unit("CRF"),
+    )
+    h264_kbit_s: KbitRate = Field(
+        4000,
+        title="Most of H.264",
+        description='a camera at most, whatever it shows: quality gives way; or "unlimited"',
+        json_schema_extra=_unit("kbit/s"),
+    )
+    jpeg_quality: Annotated[int, Field(ge=30, le=95, strict=True)] = Field(
+        75,
+        title="Quality of JPEG",
+        description="where video is jpeg: libjpeg's",
+        json_schema_extra=_unit("libjpeg quality"),
+    )
+    keyframe_s: Annotated[float, Field(ge=0.2, le=10, strict=True)] = Field(
+        1.0,
+        title="Keyframe interval",
+        description="of H.264: who begins to look sees nothing until the next one; longer takes fewer bytes",
+        json_schema_extra=_unit("s"),
+    )
     mask: Literal["image", "contour", "off"] = Field(
         "image",
         title="Mask",

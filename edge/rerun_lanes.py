@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edge import tls
 from edge.config import Config, RerunConfig
@@ -112,7 +112,7 @@ class RerunLanes:
                 log.warning(told, left, before)
             scene_log.retain(forwarders)
 
-        video = (video_lane(_video_sink(rerun.video, scene_log.put), self._stats),) if rerun.video != "off" else ()
+        video = (video_lane(_video_sink(rerun, scene_log.put), self._stats),) if rerun.video != "off" else ()
         self._standing = Standing(
             recording=segments.path if segments is not None and follow is not None else None,
             link=next(iter(forwarders.values()), None),
@@ -259,10 +259,10 @@ def video_lane(sink: Sink[Frame], stats: Stats) -> Lane[Frame]:
     return Lane("rerun video", sink, stats, capacity=_FRAME_BYTES, weigh=weight, linger_s=_RERUN_LINGER_S)
 
 
-def _video_sink(video: Literal["h264", "jpeg"], put: Callable[[Parcel], None]) -> Sink[Frame]:
+def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None]) -> Sink[Frame]:
     from edge.rerun_log.video import VideoSink
 
-    return VideoSink(video, put)
+    return VideoSink(rerun, put)
 
 
 def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: MaskForm, people: int) -> Lane[Observation]:

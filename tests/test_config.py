@@ -3,14 +3,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from edge.config import (
     CameraConfig,
     Config,
+    KbitRate,
     MqttConfig,
     Rate,
+    RerunConfig,
     Workers,
     can_be_set_at_run_time,
     masked,
@@ -78,12 +80,30 @@ def _keys(section: type[BaseModel] = Config, above: str = "") -> list[tuple[str,
 
 @pytest.mark.parametrize(("key", "field"), _keys(), ids=[key for key, _ in _keys()])
 def test_every_key_has_a_title_and_every_number_a_unit(key: str, field: FieldInfo) -> None:
-    is_number = field.annotation in (int, float, Rate, Workers)
+    is_number = field.annotation in (int, float, Rate, KbitRate, Workers)
     unit = field.json_schema_extra.get("unit") if isinstance(field.json_schema_extra, dict) else None
 
     assert field.title
     assert field.description or "." not in key
     assert is_number == bool(unit)
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most", "beyond"),
+    [
+        ("h264_crf", 18, 40, (17, 41, True, 26.5)),
+        ("h264_kbit_s", 100, 50_000, (99, 50_001, True, "much")),
+        ("jpeg_quality", 30, 95, (29, 96, True)),
+        ("keyframe_s", 0.2, 10, (0.1, 10.5, True, float("nan"))),
+    ],
+)
+def test_video_has_a_quality_below_which_nobody_would_recognise_anything(
+    key: str, least: float, most: float, beyond: tuple[object, ...]
+) -> None:
+    assert [getattr(RerunConfig(**{key: value}), key) for value in (least, most)] == [least, most]
+    for value in beyond:
+        with pytest.raises(ValidationError, match=key):
+            RerunConfig(**{key: value})
 
 
 def test_what_can_be_set_from_afar_is_a_list_that_nobody_makes_longer_by_the_way() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.bench.footage import pictures
 from edge.config import CameraConfig, Config, MqttConfig, PoseConfig, RerunConfig
 from edge.errors import ConfigError
 from edge.event_log import EventLog
@@ -19,6 +20,7 @@ from edge.reports import CameraLost, DeviceInfo, LinkState
 from edge.rerun_lanes import RerunLanes, identity, mask_form
 from edge.rerun_log import rrd
 from edge.stats import DropCause, Stats
+from edge.vision.frame import Picture, PixelLayout
 from edge.vision.observation import observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
 from tests.conftest import eventually, frame, pose
@@ -26,6 +28,7 @@ from tests.rerun_log.reading import chunks, column, rows, static
 from tests.servers import rerun_server
 
 POINTS = "/camera/front/video/pose/points"
+VIDEO = "/camera/front/video"
 
 INFO = DeviceInfo(
     device="bench",
@@ -107,6 +110,35 @@ def test_a_change_goes_on_in_the_same_recording_with_a_file_of_its_own(tmp_path:
     assert lanes.recording == first
     assert [rows(path)[POINTS] for path in (first, second)] == [list(range(10)), list(range(10, 20))]
     assert static(second).keys() - static(first).keys() == {"/camera/front/video/pose/names"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("fine", "coarse"), [({"h264_crf": 18}, {"h264_crf": 40}), ({"jpeg_quality": 95}, {"jpeg_quality": 30})]
+)
+def test_another_quality_of_video_is_that_of_the_next_file(
+    tmp_path: Path, fine: dict[str, int], coarse: dict[str, int]
+) -> None:
+    lanes = RerunLanes("1", Stats([]))
+    codec, column_name = ("h264", "sample") if "h264_crf" in fine else ("jpeg", "blob")
+    shots = [Picture(pixels, PixelLayout.RGB) for pixels in pictures()[:10]]
+    for number, quality in enumerate((fine, coarse)):
+        with running(lanes.build(config(video=codec, record_dir=tmp_path, **quality), INFO)) as group:
+            for seq, shot in enumerate(shots, 10 * number):
+                for lane in group.video:
+                    lane.offer(replace(frame(seq=seq), rgb=shot))
+    lanes.close()
+    sizes = [
+        [
+            len(row[0])
+            for chunk in chunks(path)
+            if str(chunk.entity_path) == VIDEO and not chunk.is_static
+            for row in column(chunk, column_name)
+        ]
+        for path in sorted(tmp_path.glob("*.rrd"))
+    ]
+    assert [len(each) for each in sizes] == [10, 10]
+    assert sum(sizes[0]) > 3 * sum(sizes[1])
 
 
 @pytest.mark.integration

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import av
 import cv2
@@ -15,44 +16,79 @@ from av.video.reformatter import ColorRange, Colorspace
 from rerun.chunk import Chunk
 
 from edge import jpeg
+from edge.config import KbitRate, RerunConfig
 from edge.rerun_log.entities import time_columns, video_entity
 from edge.rerun_log.parcel import Parcel
 from edge.vision.frame import Frame, Picture, PixelLayout, UInt8Array, VideoCodec, VideoPacket
 
-KEYFRAME_EVERY_NS = 1_000_000_000
-"""A viewer that joins sees nothing until the next keyframe."""
+_TOLD_FPS = 30
+"""What x264 takes for the frame rate. Without look-ahead it goes by that alone to hold a cap, and never looks at
+pictures' times: a camera of 5 frames/s, told 30, got 195 kbit/s of 1000."""
+
+_BUFFER_S = 1.0
+"""So much of the cap may come at once (the buffer of ITU-T H.264, annex C). Each group's keyframe has to fit in: with
+half a second, one of 28 kB took quality from a clip that stays below the cap. With more than a second, what a thin line
+gets at once would delay what follows by as much."""
+
+_MOST_KBIT_S = 2_000_000
+"""What x264 can count."""
 
 
 class H264Encoder:
-    """x264 at its fastest, without look-ahead: a frame in, its packet out."""
+    """x264 at its fastest, without look-ahead: a frame in, its packet out.
+
+    Quality is constant (`rerun.h264_crf`) as long as no more than `rerun.h264_kbit_s` comes of it: in any t seconds at
+    most the cap times t + 1. It takes the frame rate as it finds it, which it looks at with each keyframe.
+    """
 
     codec = VideoCodec.H264
 
-    def __init__(self) -> None:
+    def __init__(self, rerun: RerunConfig) -> None:
+        self._crf = rerun.h264_crf
+        self._kbit_s = rerun.h264_kbit_s
+        self._keyframe_ns = int(rerun.keyframe_s * 1e9)
         self._context: Any = None
         self._size = (0, 0)
         self._planes = np.empty((0, 0), np.uint8)
+        self._period_s = 1 / _TOLD_FPS
+        self._intervals_ns: list[int] = []
         self._keyframe_due_ns = 0
         self._last_ns = 0
 
     def encode(self, frame: Frame) -> VideoPacket:
-        picture = frame.for_people
+        picture, now_ns = frame.for_people, frame.monotonic_ns
         # 4:2:0 has no odd sizes; a lost row or column is invisible, a scaled picture isn't.
         size = (picture.width_px & ~1, picture.height_px & ~1)
-        if size != self._size:
-            self._context, self._size, self._keyframe_due_ns = _x264(*size), size, 0
-            self._planes = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
+        # A time that goes back is another camera's, of whose picture this one's is no continuation.
+        other = size != self._size or now_ns < self._last_ns
+        if not other:
+            self._intervals_ns.append(now_ns - self._last_ns)
+        if keyframe := other or now_ns >= self._keyframe_due_ns:
+            self._begin_group(size, now_ns, goes_on=not other)
+        self._last_ns = now_ns
         # x264 copies a picture before it encodes it: one more copy on the way, 0.16 ms, can be spared.
         source = av.VideoFrame.from_numpy_buffer(self._i420(picture), format="yuv420p")
         source.pts = frame.seq
-        # A time that goes back is another camera's, of whose picture this one's is no continuation.
-        keyframe = frame.monotonic_ns >= self._keyframe_due_ns or frame.monotonic_ns < self._last_ns
-        self._last_ns = frame.monotonic_ns
         if keyframe:
             source.pict_type = PictureType.I
-            self._keyframe_due_ns = frame.monotonic_ns + KEYFRAME_EVERY_NS
         payload = b"".join(bytes(packet) for packet in self._context.encode(source))
         return VideoPacket(frame.seq, frame.captured_ns, self.codec, keyframe, payload)
+
+    def _begin_group(self, size: tuple[int, int], now_ns: int, *, goes_on: bool) -> None:
+        """With a keyframe, so an encoder can take another one's place."""
+        length_ns = self._keyframe_ns
+        period_s = self._period_s
+        if goes_on:
+            period_s = max(1e-3, statistics.median(self._intervals_ns) / 1e9)  # a pause in between is no rate
+        elif self._kbit_s != "unlimited":
+            length_ns = min(length_ns, 1_000_000_000)  # by then the rate is known
+        capped_otherwise = self._kbit_s != "unlimited" and not 0.8 < period_s / self._period_s < 1.25
+        if size != self._size or capped_otherwise:
+            self._context = _x264(size, self._crf, self._kbit_s, period_s)
+            self._planes = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
+            self._size, self._period_s = size, period_s
+        self._intervals_ns.clear()
+        self._keyframe_due_ns = now_ns + length_ns
 
     def _i420(self, picture: Picture) -> UInt8Array:
         """(height * 3 / 2, width) of the encoder's size; good until the next picture."""
@@ -65,19 +101,23 @@ class H264Encoder:
 
 
 class JpegEncoder:
-    """Each frame alone, at seven times the bytes of H.264."""
+    """Each frame alone, at many times the bytes of H.264."""
 
     codec = VideoCodec.JPEG
 
+    def __init__(self, rerun: RerunConfig) -> None:
+        self._quality = rerun.jpeg_quality
+
     def encode(self, frame: Frame) -> VideoPacket:
-        return VideoPacket(frame.seq, frame.captured_ns, self.codec, True, jpeg.encode(frame.for_people))
+        payload = jpeg.encode(frame.for_people, self._quality)
+        return VideoPacket(frame.seq, frame.captured_ns, self.codec, True, payload)
 
 
 class VideoSink:
     """Encodes frames, or passes on what a camera has encoded itself, and hands the chunks to `put`."""
 
-    def __init__(self, codec: Literal["h264", "jpeg"], put: Callable[[Parcel], None]) -> None:
-        self._new_encoder = H264Encoder if codec == "h264" else JpegEncoder
+    def __init__(self, rerun: RerunConfig, put: Callable[[Parcel], None]) -> None:
+        self._rerun = rerun
         self._put = put
         self._encoders: dict[str, H264Encoder | JpegEncoder] = {}
 
@@ -89,7 +129,7 @@ class VideoSink:
             else:
                 encoder = self._encoders.get(frame.camera)
                 if encoder is None:
-                    encoder = self._encoders[frame.camera] = self._new_encoder()
+                    encoder = self._encoders[frame.camera] = _encoder(self._rerun)
                 packets.setdefault(frame.camera, []).append(encoder.encode(frame))
         for camera, of_camera in packets.items():
             for run in _split_at_keyframes(of_camera):
@@ -129,13 +169,24 @@ def _split_at_keyframes(packets: Sequence[VideoPacket]) -> list[list[VideoPacket
     return runs
 
 
-def _x264(width_px: int, height_px: int) -> Any:
+def _encoder(rerun: RerunConfig) -> H264Encoder | JpegEncoder:
+    return JpegEncoder(rerun) if rerun.video == "jpeg" else H264Encoder(rerun)
+
+
+def _x264(size: tuple[int, int], crf: int, kbit_s: KbitRate, period_s: float) -> Any:
+    """period_s: from one picture to the next, which makes of a cap a second one a picture."""
     context: Any = av.CodecContext.create("libx264", "w")
-    context.width, context.height, context.pix_fmt = width_px, height_px, "yuv420p"
-    context.framerate, context.time_base = Fraction(30, 1), Fraction(1, 30)
+    context.width, context.height = size
+    context.pix_fmt = "yuv420p"
+    context.framerate, context.time_base = Fraction(_TOLD_FPS, 1), Fraction(1, _TOLD_FPS)
     context.max_b_frames = 0
     context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG  # what both ways to I420 give
     context.gop_size = 10_000  # keyframes come by time, not by count: cameras' rates differ and change
     context.thread_count = 1
-    context.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26", "forced-idr": "1"}
+    context.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": str(crf), "forced-idr": "1"}
+    if kbit_s != "unlimited":
+        told = min(kbit_s * _TOLD_FPS * period_s, _MOST_KBIT_S)
+        # x264 wants room for a picture, and gives one no more than that.
+        room = min(kbit_s * max(_BUFFER_S, period_s), _MOST_KBIT_S)
+        context.options |= {"maxrate": f"{told:.0f}k", "bufsize": f"{room:.0f}k"}
     return context

@@ -23,6 +23,7 @@ import cv2
 
 from edge import tls
 from edge.cameras.stream import StreamSource
+from edge.config import RerunConfig
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import ModelStore
 from edge.lanes import Lane
@@ -140,9 +141,9 @@ def video(material: Material) -> None:
     rgb = [replace(frame, video=None) for frame in material.frames]
     pictures = [frame.rgb.pixels for frame in rgb[:60]] * (len(rgb) // 60)
     each("video: RGB to I420", lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), pictures)
-    each("video: RGB to I420 and x264", H264Encoder().encode, rgb)
-    each("video: x264 of the decoder's planes", H264Encoder().encode, material.frames)
-    sink = VideoSink("h264", lambda parcel: None)
+    each("video: RGB to I420 and x264", H264Encoder(RerunConfig()).encode, rgb)
+    each("video: x264 of the decoder's planes", H264Encoder(RerunConfig()).encode, material.frames)
+    sink = VideoSink(RerunConfig(), lambda parcel: None)
     report("video: all of it, with chunks", len(rgb), lambda: [sink.write(batch) for batch in batches(rgb)])
 
 
@@ -156,8 +157,8 @@ def scene(material: Material) -> None:
 def parcels(material: Material) -> list[Parcel]:
     found: list[Parcel] = []
     sinks = (
-        SceneSink(mask="image", people=2, put=found.append),
-        VideoSink("h264", found.append),
+        SceneSink(mask="image", people=1, put=found.append),
+        VideoSink(RerunConfig(), found.append),
     )
     for seen, frames in zip(batches(material.observations), batches(material.frames), strict=True):
         sinks[0].write(seen)

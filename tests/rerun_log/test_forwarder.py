@@ -18,6 +18,7 @@ import pytest
 import rerun as rr
 from rerun.chunk import Chunk
 
+from edge.config import RerunConfig
 from edge.pacing import Deadline
 from edge.reports import LinkState
 from edge.rerun_log import rrd
@@ -63,7 +64,7 @@ class Link:
         self.forwarders: list[Forwarder] = []
         self.is_closed = False
         self.seq = 0
-        self._encoder = VideoSink("h264", self.log.put)
+        self._encoder = VideoSink(RerunConfig(), self.log.put)
         self.forwarder = self.also(address, "rerun link")
 
     def also(self, address: Address, name: str) -> Forwarder:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge.config import RerunConfig
 from edge.lanes import Shown
 from edge.rerun_log.observations import SceneSink, observation_parcel, outlines
 from edge.rerun_log.parcel import Parcel
@@ -114,7 +115,7 @@ def test_points_have_their_pictures_also_after_the_scene_has_missed_a_frame() ->
     points: list[Parcel] = []
     shown, video, sink = (
         Shown(30),
-        VideoSink("jpeg", pictures.append),
+        VideoSink(RerunConfig(video="jpeg"), pictures.append),
         SceneSink(mask="off", people=1, put=points.append),
     )
     for seq in range(40):
