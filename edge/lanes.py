@@ -16,7 +16,7 @@ from edge.interfaces import Sink
 from edge.logs import FaultLog
 from edge.pacing import Deadline, Thinning
 from edge.stats import DropCause, Stats
-from edge.vision.frame import Frame
+from edge.vision.frame import EncodedFrame, Filmed, Frame
 from edge.vision.observation import Observation
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ class LaneGroup:
     """
 
     observers: tuple[Lane[Observation], ...] = ()
-    video: tuple[Lane[Frame], ...] = ()
+    video: tuple[Lane[Filmed], ...] = ()
     others: tuple[Stage, ...] = ()
     outputs: tuple[Stage, ...] = ()
     shown: Shown | None = None
@@ -310,13 +310,17 @@ class Outlets:
     def film(self, frame: Frame) -> Frame:
         """Hand over a frame for people to see, if they are to see this one; the frame, which knows that now.
 
-        What a camera has encoded itself always goes: each packet of H.264 needs those before it.
+        What a camera has encoded itself always goes, and with each frame: a packet of H.264 needs those before it, and
+        by the frames' numbers one sees that none is missing.
         """
+        packets = frame.packets
         for group in self._groups.values():
             if group.shown is not None:
                 frame = group.shown.marked(frame)
             for lane in group.video:
-                if frame.is_shown or frame.packets is not None:
+                if packets is not None:
+                    lane.offer(EncodedFrame(frame.camera, frame.seq, packets))
+                elif frame.is_shown:
                     lane.offer(frame)
         return frame
 

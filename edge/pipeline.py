@@ -26,7 +26,7 @@ from edge.logs import FaultLog, of_camera
 from edge.pacing import Backoff, Deadline, Pulse
 from edge.reports import Happening
 from edge.stats import CameraStats, CameraStatus, DropCause, Stats
-from edge.vision.frame import Frame
+from edge.vision.frame import Frame, from_keyframe
 from edge.vision.observation import observe
 
 log = logging.getLogger(__name__)
@@ -305,6 +305,7 @@ class CameraPipeline:
         # Of the last two the smaller: a silence that has ended is no interval, nor is the time to the first frame.
         intervals_s: deque[float] = deque(maxlen=2)
         first = True
+        has_begun = False  # what it encodes: nothing from before it was opened can be referred to
         while self._goes_on() and not self._paused:
             frame = self._source.read(IDLE_S)
             self._pulse.beat()
@@ -327,6 +328,9 @@ class CameraPipeline:
             if self._offset:
                 frame = replace(frame, seq=frame.seq + self._offset)
             self.next_seq = frame.seq + 1
+            if frame.packets and not has_begun:
+                frame = replace(frame, packets=from_keyframe(frame.packets))
+                has_begun = bool(frame.packets)
             if self._stats.status is not CameraStatus.ONLINE:
                 self._become(CameraStatus.ONLINE)
             self._faults.worked("camera %s is back", self.name)

@@ -18,7 +18,7 @@ from edge.lanes import Lane, LaneGroup, Shown, Stage
 from edge.pacing import Deadline
 from edge.reports import DeviceInfo, Event, LinkState
 from edge.stats import CameraCounts, Stats
-from edge.vision.frame import Frame
+from edge.vision.frame import Filmed
 from edge.vision.observation import Observation
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class RerunLanes:
                 log.warning(told, left, before)
             scene_log.retain(forwarders)
 
-        video = (video_lane(_video_sink(rerun, scene_log.put), self._stats),) if rerun.video != "off" else ()
+        sink = None if rerun.video == "off" else _video_sink(rerun, scene_log.put, self._stats)
         self._standing = Standing(
             recording=segments.path if segments is not None and follow is not None else None,
             link=next(iter(forwarders.values()), None),
@@ -121,7 +121,7 @@ class RerunLanes:
         )
         return LaneGroup(
             observers=(_scene_lane(scene_log.put, self._stats, mask=mask_form(config), people=config.pose.max_people),),
-            video=video,
+            video=() if sink is None else (video_lane(sink, self._stats),),
             others=(self._notes(scene_log.put),),
             outputs=tuple(outputs),
             shown=None if rerun.frames_hz == "unlimited" else Shown(rerun.frames_hz),
@@ -250,19 +250,21 @@ def identity(config: Config) -> tls.Identity:
     return tls.Identity("rerun", rerun.ca_file or mqtt.ca_file, own.cert_file, own.key_file)
 
 
-def video_lane(sink: Sink[Frame], stats: Stats) -> Lane[Frame]:
-    """The lane in front of an encoder: full at 22 MB of frames, but of the largest there is room for two."""
+def video_lane(sink: Sink[Filmed], stats: Stats) -> Lane[Filmed]:
+    """The lane in front of an encoder: full at 22 MB of frames, but of the largest there is room for two. Of a camera
+    that encodes by itself that is a minute; when one of its groups has lost its beginning the sink lets go of the rest.
+    """
 
-    def weight(frame: Frame) -> int:
-        return min(frame.nbytes, _FRAME_BYTES // 2)
+    def weight(filmed: Filmed) -> int:
+        return min(filmed.nbytes, _FRAME_BYTES // 2)
 
     return Lane("rerun video", sink, stats, capacity=_FRAME_BYTES, weigh=weight, linger_s=_RERUN_LINGER_S)
 
 
-def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None]) -> Sink[Frame]:
+def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None], stats: Stats) -> Sink[Filmed]:
     from edge.rerun_log.video import VideoSink
 
-    return VideoSink(rerun, put)
+    return VideoSink(rerun, put, stats)
 
 
 def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: MaskForm, people: int) -> Lane[Observation]:

@@ -18,7 +18,7 @@ from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline
 from edge.reports import Event, Happening
 from edge.stats import CameraStatus, DropCause, Stats
-from edge.vision.frame import Frame
+from edge.vision.frame import Filmed, Frame
 from edge.vision.observation import Observation
 from edge.vision.pose import Pose
 from tests.conftest import frame, pose
@@ -192,7 +192,7 @@ class Rig:
         observers = tuple(
             Lane[Observation](name, sink, self.stats, capacity=capacity) for name, sink in (sinks or {}).items()
         )
-        films = tuple(Lane[Frame](name, sink, self.stats, capacity=capacity) for name, sink in (video or {}).items())
+        films = tuple(Lane[Filmed](name, sink, self.stats, capacity=capacity) for name, sink in (video or {}).items())
         self.daemon = Daemon(self.inbox, {"test": LaneGroup(observers=observers, video=films, shown=shown)})
         for name, (source, estimator) in cameras.items():
             self.daemon.cameras[name] = self.pipeline(name, source, estimator)

@@ -9,7 +9,7 @@ import pytest
 
 from edge.rerun_lanes import video_lane
 from edge.stats import Stats
-from edge.vision.frame import Frame, Picture, PixelLayout
+from edge.vision.frame import EncodedFrame, Frame, Picture, PixelLayout, VideoCodec, VideoPacket
 from tests.conftest import frame
 from tests.rigs import Shelf
 
@@ -30,3 +30,12 @@ def test_a_stuck_encoder_holds_as_many_frames_as_memory_bears_and_two_of_the_lar
         lane.offer(each)
 
     assert sum(stats.drops().values()) == 40 - held
+
+
+def test_what_a_camera_has_encoded_waits_for_a_minute_at_200_kb_a_second() -> None:
+    stats = Stats([])
+    lane = video_lane(Shelf(), stats)
+    for seq in range(60 * 30):
+        lane.offer(EncodedFrame("front", seq, (VideoPacket(seq, 0, VideoCodec.H264, True, bytes(6700)),)))
+
+    assert not stats.drops()

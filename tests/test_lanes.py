@@ -14,7 +14,7 @@ from edge.errors import SinkError
 from edge.lanes import Lane, LaneGroup, Outlets, Shown, Slot, SlotOverflow
 from edge.pacing import Deadline
 from edge.stats import DropCause, Stats
-from edge.vision.frame import Frame
+from edge.vision.frame import EncodedFrame, Filmed
 from tests.conftest import eventually, frame
 from tests.rigs import PATIENCE_S, Shelf, finished, gate, lane
 
@@ -409,7 +409,7 @@ class TestShown:
         self, *, own_encoder: bool, shown: Shown | None, filmed: list[int]
     ) -> None:
         sink = Shelf()
-        video = Lane[Frame]("video", sink, Stats([]), capacity=100)
+        video = Lane[Filmed]("video", sink, Stats([]), capacity=100)
         outlets = Outlets({"rerun": LaneGroup(video=(video,), shown=shown), "mqtt": LaneGroup()})
         video.start()
         for seq in range(6):
@@ -419,3 +419,5 @@ class TestShown:
 
         assert video.join()
         assert sink.seqs == filmed
+        kinds = {isinstance(item, EncodedFrame) for item in sink.items}
+        assert kinds == {own_encoder}, "no pictures where the camera has encoded them"

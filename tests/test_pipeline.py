@@ -29,7 +29,7 @@ from edge.lanes import IDLE_S, Shown
 from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline
 from edge.stats import CameraStatus, DropCause
-from edge.vision.frame import Frame
+from edge.vision.frame import Frame, VideoCodec, VideoPacket
 from edge.vision.observation import Observation
 from tests.conftest import eventually, frame
 from tests.rigs import PATIENCE_S, PROMISED_STOP_S, Film, Rig, Shelf, Watcher, frames, gate
@@ -144,6 +144,23 @@ class TestLiveCameras:
 
 
 class TestLostCameras:
+    def test_of_what_a_camera_encodes_itself_nothing_comes_before_a_keyframe_each_time_it_is_opened(self) -> None:
+        def encoded(seq: int, *keyframes: bool) -> Frame:
+            packets = tuple(VideoPacket(seq, 0, VideoCodec.H264, keyframe, b"") for keyframe in keyframes)
+            return replace(frame(seq=seq), packets=packets)
+
+        before = [encoded(0, False), encoded(1), encoded(2, False, True, False), encoded(3, False)]
+        after = [encoded(4, False), encoded(5, True), encoded(6, False)]
+        video = Shelf()
+        film = Film(*before, CameraLost("unplugged"), *after)
+        Rig({"front": (film, Watcher())}, video={"video": video}).run()
+
+        assert [[packet.keyframe for packet in item.packets] for item in video.items] == [
+            *([], [], [True, False], [False]),
+            *([], [True], [False]),
+        ]
+        assert video.seqs == [*range(7)], "they come all the same, so that one sees that none is missing"
+
     def test_a_lost_camera_is_tried_again_until_it_is_back(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         film = Film(

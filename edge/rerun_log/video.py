@@ -19,7 +19,8 @@ from edge import jpeg
 from edge.config import KbitRate, RerunConfig
 from edge.rerun_log.entities import time_columns, video_entity
 from edge.rerun_log.parcel import Parcel
-from edge.vision.frame import Frame, Picture, PixelLayout, UInt8Array, VideoCodec, VideoPacket
+from edge.stats import DropCause, Stats
+from edge.vision.frame import EncodedFrame, Filmed, Frame, Picture, PixelLayout, UInt8Array, VideoCodec, VideoPacket
 
 _TOLD_FPS = 30
 """What x264 takes for the frame rate. Without look-ahead it goes by that alone to hold a cap, and never looks at
@@ -113,30 +114,75 @@ class JpegEncoder:
         return VideoPacket(frame.seq, frame.captured_ns, self.codec, True, payload)
 
 
-class VideoSink:
-    """Encodes frames, or passes on what a camera has encoded itself, and hands the chunks to `put`."""
+class WholeGroups:
+    """Of one camera's packets those that can be decoded: after a hole, and at the beginning, none before a keyframe.
 
-    def __init__(self, rerun: RerunConfig, put: Callable[[Parcel], None]) -> None:
+    Where a frame is missing its packets are. What follows refers to them, up to the end of the group.
+    """
+
+    def __init__(self) -> None:
+        self._next_seq = -1
+        self._is_broken = True
+
+    def take(self, frame: EncodedFrame) -> list[VideoPacket]:
+        """Those of the next frame that came through."""
+        self._is_broken |= frame.seq != self._next_seq
+        self._next_seq = frame.seq + 1
+        whole: list[VideoPacket] = []
+        for packet in frame.packets:
+            self._is_broken &= not packet.keyframe
+            if not self._is_broken:
+                whole.append(packet)
+        return whole
+
+
+class VideoSink:
+    """Encodes frames, or passes on what a camera has encoded itself, and hands the chunks to `put`.
+
+    A frame that does not get here leaves no more than a gap in what is encoded here: the next one refers to the last
+    one that was. Of what a camera has encoded it takes the rest of its group with it.
+    """
+
+    def __init__(self, rerun: RerunConfig, put: Callable[[Parcel], None], stats: Stats) -> None:
         self._rerun = rerun
         self._put = put
+        self._stats = stats
         self._encoders: dict[str, H264Encoder | JpegEncoder] = {}
+        self._groups: dict[str, WholeGroups] = {}
 
-    def write(self, batch: Sequence[Frame]) -> None:
+    def write(self, batch: Sequence[Filmed]) -> None:
         packets: dict[str, list[VideoPacket]] = {}
-        for frame in batch:
-            if frame.packets is not None:
-                packets.setdefault(frame.camera, []).extend(frame.packets)
-            else:
-                encoder = self._encoders.get(frame.camera)
-                if encoder is None:
-                    encoder = self._encoders[frame.camera] = _encoder(self._rerun)
-                packets.setdefault(frame.camera, []).append(encoder.encode(frame))
-        for camera, of_camera in packets.items():
-            for run in _split_at_keyframes(of_camera):
-                self._put(self._parcel(video_entity(camera), run))
+        try:
+            for filmed in batch:
+                packets.setdefault(filmed.camera, []).extend(self._packets(filmed))
+            for camera, of_camera in packets.items():
+                for run in _runs(of_camera):
+                    self._put(self._parcel(video_entity(camera), run))
+        except BaseException:
+            # Some of what is encoded got nowhere, and what comes next would refer to it.
+            self._begin_anew()
+            raise
 
     def close(self, timeout_s: float) -> None:
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """With keyframes."""
         self._encoders.clear()
+        self._groups.clear()
+
+    def _packets(self, filmed: Filmed) -> Sequence[VideoPacket]:
+        # Another camera of the same name may encode by itself, or no more.
+        if isinstance(filmed, Frame):
+            self._groups.pop(filmed.camera, None)
+            encoder = self._encoders.get(filmed.camera)
+            if encoder is None:
+                encoder = self._encoders[filmed.camera] = _encoder(self._rerun)
+            return [encoder.encode(filmed)]
+        self._encoders.pop(filmed.camera, None)
+        whole = self._groups.setdefault(filmed.camera, WholeGroups()).take(filmed)
+        self._stats.dropped("rerun video", DropCause.BROKEN_GROUP, len(filmed.packets) - len(whole))
+        return whole
 
     def _parcel(self, entity: str, run: Sequence[VideoPacket]) -> Parcel:
         indexes = time_columns([packet.seq for packet in run], [packet.captured_ns for packet in run])
@@ -159,11 +205,12 @@ class VideoSink:
         )
 
 
-def _split_at_keyframes(packets: Sequence[VideoPacket]) -> list[list[VideoPacket]]:
-    """Runs of H.264 that begin with a keyframe, but for the first; JPEG stays in one run."""
+def _runs(packets: Sequence[VideoPacket]) -> list[list[VideoPacket]]:
+    """Of one codec each. Those of H.264 begin with a keyframe, but for the first; JPEG stays in one run."""
     runs: list[list[VideoPacket]] = []
     for packet in packets:
-        if not runs or (packet.keyframe and packet.codec is VideoCodec.H264):
+        begins = not runs or packet.codec is not runs[-1][-1].codec
+        if begins or (packet.keyframe and packet.codec is VideoCodec.H264):
             runs.append([])
         runs[-1].append(packet)
     return runs

@@ -77,7 +77,8 @@ class Frame:
     rgb: what the estimator looks at.
     video: what people look at, where the camera gives a second stream or another layout; else None and `rgb` serves.
     packets: what the camera's own encoder has finished since the frame before, None where it has no encoder. An
-        encoder lags, so a packet may show an earlier frame; it carries that frame's seq and time.
+        encoder lags, so a packet may show an earlier frame; it carries that frame's seq and time. Of a camera that was
+        opened anew the first one is a keyframe.
     shown_seq: the seq of the picture that people look at while this frame is the newest: its own, or an earlier one's
         where not every frame is shown. None is its own.
 
@@ -111,3 +112,29 @@ class Frame:
         """What its pictures and packets take."""
         pictures = self.rgb.pixels.nbytes + (0 if self.video is None else self.video.pixels.nbytes)
         return pictures + sum(len(packet.payload) for packet in self.packets or ())
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """What a camera's own encoder had finished by the frame `seq`, without the frame's pictures: those are a hundred
+    times as large, and nobody needs them who has this."""
+
+    camera: str
+    seq: int
+    packets: tuple[VideoPacket, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return _OBJECT_BYTES + sum(_OBJECT_BYTES + len(packet.payload) for packet in self.packets)
+
+
+_OBJECT_BYTES = 100
+
+Filmed = Frame | EncodedFrame
+"""What people look at: pictures that are still to be encoded, or what their camera has made of them."""
+
+
+def from_keyframe(packets: tuple[VideoPacket, ...]) -> tuple[VideoPacket, ...]:
+    """Those from the first keyframe on."""
+    first = next((at for at, packet in enumerate(packets) if packet.keyframe), len(packets))
+    return packets[first:]

@@ -143,7 +143,7 @@ def video(material: Material) -> None:
     each("video: RGB to I420", lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), pictures)
     each("video: RGB to I420 and x264", H264Encoder(RerunConfig()).encode, rgb)
     each("video: x264 of the decoder's planes", H264Encoder(RerunConfig()).encode, material.frames)
-    sink = VideoSink(RerunConfig(), lambda parcel: None)
+    sink = VideoSink(RerunConfig(), lambda parcel: None, Stats([]))
     report("video: all of it, with chunks", len(rgb), lambda: [sink.write(batch) for batch in batches(rgb)])
 
 
@@ -158,7 +158,7 @@ def parcels(material: Material) -> list[Parcel]:
     found: list[Parcel] = []
     sinks = (
         SceneSink(mask="image", people=1, put=found.append),
-        VideoSink(RerunConfig(), found.append),
+        VideoSink(RerunConfig(), found.append, Stats([])),
     )
     for seen, frames in zip(batches(material.observations), batches(material.frames), strict=True):
         sinks[0].write(seen)

@@ -64,7 +64,7 @@ class Link:
         self.forwarders: list[Forwarder] = []
         self.is_closed = False
         self.seq = 0
-        self._encoder = VideoSink(RerunConfig(), self.log.put)
+        self._encoder = VideoSink(RerunConfig(), self.log.put, self.stats)
         self.forwarder = self.also(address, "rerun link")
 
     def also(self, address: Address, name: str) -> Forwarder:

@@ -17,6 +17,7 @@ from edge.lanes import Shown
 from edge.rerun_log.observations import SceneSink, observation_parcel, outlines
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.video import VideoSink
+from edge.stats import Stats
 from edge.vision.frame import UInt8Array
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import Observation, observe
@@ -115,7 +116,7 @@ def test_points_have_their_pictures_also_after_the_scene_has_missed_a_frame() ->
     points: list[Parcel] = []
     shown, video, sink = (
         Shown(30),
-        VideoSink(RerunConfig(video="jpeg"), pictures.append),
+        VideoSink(RerunConfig(video="jpeg"), pictures.append, Stats([])),
         SceneSink(mask="off", people=1, put=points.append),
     )
     for seq in range(40):

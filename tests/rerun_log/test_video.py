@@ -9,12 +9,15 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.bench.footage import pictures
 from edge.config import RerunConfig
 from edge.rerun_log.parcel import Parcel
-from edge.rerun_log.video import H264Encoder, JpegEncoder, VideoSink
-from edge.vision.frame import Frame, Picture, PixelLayout, VideoCodec, VideoPacket
+from edge.rerun_log.video import H264Encoder, JpegEncoder, VideoSink, WholeGroups
+from edge.stats import DropCause, Stats
+from edge.vision.frame import EncodedFrame, Filmed, Frame, Picture, PixelLayout, VideoCodec, VideoPacket
 from tests.rerun_log.reading import column
 
 pytestmark = pytest.mark.integration
@@ -44,6 +47,11 @@ def frames(count: int, *, fps: float = 30.0, **size: int) -> list[Frame]:
     return film([picture(seq, **size) for seq in range(count)], fps=fps)
 
 
+def encoded(sources: Sequence[Frame], *, keyframe_s: float = 1.0) -> list[VideoPacket]:
+    encoder = H264Encoder(RerunConfig(keyframe_s=keyframe_s))
+    return [encoder.encode(each) for each in sources]
+
+
 def decoded(packets: Sequence[VideoPacket]) -> list[np.ndarray]:
     """RGB pictures, by a decoder that starts at the first packet."""
     decoder = av.CodecContext.create("h264", "r")
@@ -51,9 +59,11 @@ def decoded(packets: Sequence[VideoPacket]) -> list[np.ndarray]:
     return [each.to_ndarray(format="rgb24") for each in (*pictures, *decoder.decode(None))]
 
 
-def shipped(batches: Sequence[Sequence[Frame]], rerun: RerunConfig = DEFAULTS) -> list[Parcel]:
+def shipped(
+    batches: Sequence[Sequence[Filmed]], rerun: RerunConfig = DEFAULTS, stats: Stats | None = None
+) -> list[Parcel]:
     parcels: list[Parcel] = []
-    sink = VideoSink(rerun, parcels.append)
+    sink = VideoSink(rerun, parcels.append, stats or Stats([]))
     for batch in batches:
         sink.write(batch)
     return parcels
@@ -168,25 +178,124 @@ def test_parcels_begin_with_keyframes_or_go_on_from_the_one_before() -> None:
 
 
 def test_a_camera_whose_encoder_lags_is_not_encoded_twice() -> None:
-    encoder = H264Encoder(DEFAULTS)
-    sources = frames(3)
-    packets = [encoder.encode(each) for each in sources]
-    lagging = [
-        Frame("front", each.seq, each.captured_ns, each.monotonic_ns, each.rgb, packets=tuple(packets[: each.seq][-1:]))
-        for each in sources
-    ]
+    packets = encoded(frames(3))
+    lagging = [EncodedFrame("front", seq, tuple(packets[:seq][-1:])) for seq in range(3)]
     (parcel,) = shipped([lagging])
     assert column(parcel.chunks[0], "frame_idx") == [0, 1]
 
 
 def test_packets_of_a_camera_with_its_own_encoder_pass_untouched() -> None:
-    encoder = H264Encoder(DEFAULTS)
-    sources = frames(3)
-    packets = [encoder.encode(each) for each in sources]
-    own = [
-        Frame("front", each.seq, each.captured_ns, each.monotonic_ns, each.rgb, packets=(packet,))
-        for each, packet in zip(sources, packets, strict=True)
-    ]
-    (parcel,) = shipped([own])
+    packets = encoded(frames(3))
+    (parcel,) = shipped([[EncodedFrame("front", packet.seq, (packet,)) for packet in packets]])
     assert [bytes(row[0]) for row in column(parcel.chunks[0], "sample")] == [packet.payload for packet in packets]
     assert packets[0].codec is VideoCodec.H264
+
+
+def samples(parcels: Sequence[Parcel]) -> dict[int, bytes]:
+    """By frame_idx, in the order in which they are logged."""
+    return {
+        seq: bytes(row[0])
+        for parcel in parcels
+        for seq, row in zip(column(parcel.chunks[0], "frame_idx"), column(parcel.chunks[0], "sample"), strict=True)
+    }
+
+
+def pictures_of(logged: dict[int, bytes]) -> dict[int, np.ndarray]:
+    """What one decoder makes of what is logged, one sample after the other."""
+    packets = [VideoPacket(seq, 0, VideoCodec.H264, False, sample) for seq, sample in logged.items()]
+    return dict(zip(logged, decoded(packets), strict=True))
+
+
+def furthest(sources: Sequence[Frame], found: dict[int, np.ndarray]) -> float:
+    """PSNR in dB of that picture which is least like its source."""
+    return min(cv2.PSNR(sources[seq].rgb.pixels, each) for seq, each in found.items())
+
+
+class TestGroups:
+    """What is left of groups of pictures that a camera has encoded itself, when some of its frames do not come."""
+
+    @given(
+        keyframes=st.lists(st.booleans(), min_size=1, max_size=60),
+        lag=st.integers(0, 3),
+        lost=st.sets(st.integers(0, 62)),
+        again=st.integers(0, 62),
+    )
+    def test_whatever_is_lost_what_is_left_can_be_decoded_and_nothing_else_is_missing(
+        self, keyframes: list[bool], lag: int, lost: set[int], again: int
+    ) -> None:
+        """again: from this frame on another sink has taken over, as in a reload."""
+        packets = [VideoPacket(seq, 0, VideoCodec.H264, key, b"") for seq, key in enumerate(keyframes)]
+        # A frame brings the packet of the one `lag` before, and sometimes none or two.
+        brought = {seq: packets[seq - lag : seq - lag + 1] if seq >= lag else [] for seq in range(len(packets) + lag)}
+        for seq in range(lag + 5, len(packets) + lag, 7):
+            brought[seq], brought[seq - 1] = [*brought[seq - 1], *brought[seq]], []
+        groups = WholeGroups()
+        came: list[VideoPacket] = []
+        holes = {0, again}
+        for seq, of_frame in brought.items():
+            groups = WholeGroups() if seq == again else groups
+            if seq in lost:
+                holes.add(seq + 1)
+            else:
+                came += groups.take(EncodedFrame("front", seq, tuple(of_frame)))
+
+        decodable: list[VideoPacket] = []
+        whole = False
+        for seq, of_frame in brought.items():
+            whole = whole and seq not in holes
+            for packet in of_frame:
+                whole = seq not in lost and (whole or packet.keyframe)
+                decodable += [packet] if whole else []
+        assert came == decodable
+        before = -2
+        for packet in came:
+            assert packet.keyframe or packet.seq == before + 1
+            before = packet.seq
+
+    def test_the_rest_of_a_group_that_has_a_hole_goes_and_is_counted(self) -> None:
+        sources = film([*pictures(), *pictures()])
+        packets = encoded(sources)  # keyframes at 0, 30, 60, 90
+        came = [EncodedFrame("front", packet.seq, (packet,)) for packet in packets if packet.seq not in (3, 45, 60)]
+        stats = Stats([])
+        logged = samples(shipped([came[at : at + 8] for at in range(0, len(came), 8)], stats=stats))
+        assert [*logged] == [*range(3), *range(30, 45), *range(90, 120)]
+        assert stats.drops() == {("rerun video", DropCause.BROKEN_GROUP): 26 + 14 + 29}
+        assert furthest(sources, pictures_of(logged)) > 32
+        assert len(decoded([item.packets[0] for item in came])) < len(came), (
+            "a decoder can't do with what it leaves out"
+        )
+
+    def test_a_frame_that_is_not_encoded_yet_breaks_nothing(self) -> None:
+        sources = film(pictures())
+        came = [each for each in sources if each.seq % 7 not in (2, 3, 6)]
+        logged = samples(shipped([came[at : at + 8] for at in range(0, len(came), 8)]))
+        assert [*logged] == [each.seq for each in came]
+        assert furthest(sources, pictures_of(logged)) > 32
+
+    def test_what_failed_on_the_way_is_not_referred_to(self) -> None:
+        sources = film(pictures())
+        broken = Frame(
+            "front",
+            8,
+            sources[8].captured_ns,
+            sources[8].monotonic_ns,
+            Picture(np.zeros((1, 1, 3), np.uint8), PixelLayout.RGB),
+        )
+        parcels: list[Parcel] = []
+        sink = VideoSink(DEFAULTS, parcels.append, Stats([]))
+        sink.write(sources[:5])
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the encoder says of a picture without a size
+            sink.write([*sources[5:8], broken])
+        sink.write(sources[9:20])
+        logged = samples(parcels)
+        assert [*logged] == [*range(5), *range(9, 20)]
+        assert [parcel.keyframe for parcel in parcels] == [True, True]
+        assert furthest(sources, pictures_of(logged)) > 32
+
+    def test_a_camera_that_encodes_by_itself_and_one_that_does_not_take_turns(self) -> None:
+        sources = film(pictures())
+        packets = encoded(sources[20:])
+        own = [EncodedFrame("front", packet.seq, (packet,)) for packet in packets]
+        logged = samples(shipped([sources[:10], sources[10:20], own[:15], sources[35:40], own[20:]]))
+        assert [*logged] == [*range(40), *range(50, 60)]
+        assert furthest(sources, pictures_of(logged)) > 32

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.vision.frame import Picture, PixelLayout, VideoCodec, VideoPacket
+from edge.vision.frame import EncodedFrame, Picture, PixelLayout, VideoCodec, VideoPacket, from_keyframe
 from tests.conftest import frame
 
 SIDES = st.integers(1, 60).map(lambda half: 2 * half)
@@ -74,6 +74,20 @@ def test_a_frame_weighs_what_its_pictures_and_packets_take() -> None:
 
     assert alone.nbytes == 64 * 48 * 3
     assert replace(alone, video=planes, packets=(packet, packet)).nbytes == 64 * 48 * 3 + 64 * 72 + 10
+
+
+def test_what_a_camera_has_encoded_weighs_what_it_takes_and_never_nothing() -> None:
+    packet = VideoPacket(0, 0, VideoCodec.H264, True, bytes(5000))
+
+    assert 10_000 < EncodedFrame("front", 0, (packet, packet)).nbytes < 11_000
+    assert EncodedFrame("front", 0, ()).nbytes > 0
+
+
+def test_what_is_decoded_begins_with_the_first_keyframe() -> None:
+    packets = tuple(VideoPacket(seq, 0, VideoCodec.H264, seq in (2, 4), b"") for seq in range(6))
+
+    assert [packet.seq for packet in from_keyframe(packets)] == [2, 3, 4, 5]
+    assert from_keyframe(packets[:2]) == from_keyframe(()) == ()
 
 
 def test_a_frame_is_shown_unless_an_earlier_one_is() -> None:
