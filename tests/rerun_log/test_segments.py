@@ -541,6 +541,19 @@ class TestReading:
             assert [here.segments.holds(number) for number in range(10, 14)] == [True, False, False, True]
             assert here.segments.read(13) == here.entries[13]
 
+    def test_whatever_the_lane_lets_go_of_each_cameras_video_goes_on_with_a_keyframe(self, tmp_path: Path) -> None:
+        chance = random.Random(9)
+        with desk(tmp_path) as here:
+            for number in range(120):
+                for camera in ("front", "back"):
+                    parcel = video_parcel(number, camera=camera, every=6, nbytes=50)
+                    (here.miss if chance.random() < 0.1 else here.put)(parcel)
+            (file,) = here.files
+        for camera in ("front", "back"):
+            found = [seq // 8 for seq in rows(file)[f"/camera/{camera}/video"] if seq % 8 == 0]
+            assert all(number % 6 == 0 or number - 1 in found for number in found)
+            assert len(found) > 30
+
     def test_a_file_that_was_deleted_by_hand_holds_nothing_any_more(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
