@@ -119,7 +119,7 @@ def test_a_change_goes_on_in_the_same_recording_with_a_file_of_its_own(tmp_path:
 def test_another_quality_of_video_is_that_of_the_next_file(
     tmp_path: Path, fine: dict[str, int], coarse: dict[str, int]
 ) -> None:
-    lanes = RerunLanes("1", Stats([]))
+    lanes = RerunLanes("1", Stats([]), EventLog("1"))
     codec, column_name = ("h264", "sample") if "h264_crf" in fine else ("jpeg", "blob")
     shots = [Picture(pixels, PixelLayout.RGB) for pixels in pictures()[:10]]
     for number, quality in enumerate((fine, coarse)):
