@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import edge
 from edge import rerun_lanes, tls
-from edge.config import CameraConfig, Config, MqttConfig, Rate
+from edge.config import CameraConfig, Config, MountConfig, MqttConfig, Rate
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
 from edge.device import board
@@ -372,7 +372,7 @@ def _camera_parts(config: Config, model: Model) -> dict[str, _CameraParts]:
     masks = rerun_lanes.mask_form(config) != "off"
     pose = (config.pose.max_people, masks, config.pose.workers, model)
     return {
-        name: _CameraParts(camera.model_copy(update={"paused": False}), pose, camera.paused)
+        name: _CameraParts(camera.model_copy(update={"paused": False, "mount": MountConfig()}), pose, camera.paused)
         for name, camera in config.camera.items()
     }
 
@@ -386,8 +386,12 @@ def _group_parts(config: Config, model: Model) -> dict[str, object]:
     if rerun_lanes.is_wanted(config.rerun):
         pose = (config.pose.max_people, config.pose.segmentation, model)
         certificates = tls.contents(rerun_lanes.identity(config))
-        parts["rerun"] = (config.device, config.rerun, certificates, list(config.camera), *pose)
+        parts["rerun"] = (config.device, config.rerun, certificates, _mounts(config), *pose)
     return parts
+
+
+def _mounts(config: Config) -> list[tuple[str, MountConfig]]:
+    return [(name, camera.mount) for name, camera in config.camera.items()]
 
 
 def _streams(mqtt: MqttConfig) -> Streams:

@@ -189,6 +189,17 @@ def can_be_set_at_run_time(key: str) -> bool:
     return isinstance(extra, dict) and extra.get("at_run_time") is True
 
 
+class MountConfig(_Section):
+    """How a camera hangs, where something is to be told against the floor or gravity."""
+
+    tilt_deg: Annotated[float, Field(ge=-90, le=90, strict=True)] = Field(
+        0.0,
+        title="Tilt",
+        description="how far it looks down, or up where it is less than 0: bodies in Rerun stand upright by it",
+        json_schema_extra=_unit("degrees"),
+    )
+
+
 class CameraConfig(_Section):
     """One camera, file or stream."""
 
@@ -210,7 +221,7 @@ class CameraConfig(_Section):
         title="Pace",
         description="play a file (or synthetic) at its own rate, or as fast as it is processed",
     )
-
+    mount: MountConfig = Field(MountConfig(), title="Mount")
     paused: bool = Field(
         False,
         title="Paused",

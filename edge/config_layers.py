@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from edge.config import SECTIONS, CameraConfig, Config, SettingValue, without_credentials
+from edge.config import SECTIONS, CameraConfig, Config, MountConfig, SettingValue, without_credentials
 from edge.errors import ConfigError, ConfigProblem
 
 SYSTEM_FILE = Path("/etc/edge-pose/config.toml")
@@ -343,10 +343,17 @@ def _nearest(keys: Keys) -> str | None:
     """The valid key that was probably meant: one of the same table, else one of that very name in another table."""
     *table, key = keys
     here: type[BaseModel] | None = SECTIONS.get(keys[0]) if table else Config
-    if keys[0] == "camera" and len(table) == 2:
-        here = CameraConfig
+    match table:
+        case ["camera", _]:
+            here = CameraConfig
+        case ["camera", _, "mount"]:
+            here = MountConfig
     near = difflib.get_close_matches(key, here.model_fields if here else (), n=1)
     if near:
         return near[0]
-    elsewhere: list[tuple[str, type[BaseModel]]] = [*SECTIONS.items(), ("camera.NAME", CameraConfig)]
+    elsewhere: list[tuple[str, type[BaseModel]]] = [
+        *SECTIONS.items(),
+        ("camera.NAME", CameraConfig),
+        ("camera.NAME.mount", MountConfig),
+    ]
     return next((f"{name}.{key}" for name, section in elsewhere if key in section.model_fields), None)

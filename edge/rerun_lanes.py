@@ -120,7 +120,7 @@ class RerunLanes:
             directory=None if segments is None else rerun.record_dir,
         )
         return LaneGroup(
-            observers=(_scene_lane(scene_log.put, self._stats, mask=mask_form(config), people=config.pose.max_people),),
+            observers=(_scene_lane(config, scene_log.put, self._stats),),
             video=() if sink is None else (video_lane(sink, self._stats),),
             others=(self._notes(scene_log.put),),
             outputs=tuple(outputs),
@@ -267,10 +267,11 @@ def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None], stats: Stats)
     return VideoSink(rerun, put, stats)
 
 
-def _scene_lane(put: Callable[[Parcel], None], stats: Stats, *, mask: MaskForm, people: int) -> Lane[Observation]:
+def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> Lane[Observation]:
     from edge.rerun_log.observations import SceneSink
 
-    sink = SceneSink(mask=mask, people=people, put=put)
+    tilts_deg = {name: camera.mount.tilt_deg for name, camera in config.camera.items()}
+    sink = SceneSink(mask=mask_form(config), people=config.pose.max_people, put=put, tilts_deg=tilts_deg)
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
 
 

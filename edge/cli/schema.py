@@ -106,11 +106,19 @@ def _page(schema: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     plain = {name: key for name, key in schema["properties"].items() if "$ref" not in key and name != "camera"}
     yield from _table("Top level", {"description": "Before the first table."}, plain)
-    yield from _table("[camera.NAME]", tables["CameraConfig"], tables["CameraConfig"]["properties"])
+    yield from _tables("[camera.NAME]", tables["CameraConfig"], tables)
     for name, key in schema["properties"].items():
         if "$ref" in key:
-            table = tables[key["$ref"].rpartition("/")[2]]
-            yield from _table(f"[{name}]", table, table["properties"])
+            yield from _tables(f"[{name}]", tables[key["$ref"].rpartition("/")[2]], tables)
+
+
+def _tables(heading: str, table: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[str]:
+    """A table, and those inside it."""
+    keys = table["properties"]
+    yield from _table(heading, table, {name: key for name, key in keys.items() if "$ref" not in key})
+    for name, key in keys.items():
+        if "$ref" in key:
+            yield from _tables(f"{heading[:-1]}.{name}]", tables[key["$ref"].rpartition("/")[2]], tables)
 
 
 def _table(heading: str, table: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

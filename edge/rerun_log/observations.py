@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import cv2
@@ -35,14 +36,24 @@ MaskForm = Literal["image", "contour", "off"]
 class SceneSink:
     """Turns observations into chunks and hands them to `put`.
 
-    people: how many there may be at most. Of each picture that people see it logs one observation: that of its own
-    frame, or where there is none, because inference is slower than the camera or the lane was full, the first one
-    before the next picture. So there are never more than pictures, and inference that finishes 20 of a camera's 60
-    frames/s is logged with all 20, wherever they fall, and not just with those 10 that meet one of 30 pictures.
+    people: how many there may be at most. tilts_deg: how far each camera looks down, 0 where it is not said.
+
+    Of each picture that people see it logs one observation: that of its own frame, or where there is none, because
+    inference is slower than the camera or the lane was full, the first one before the next picture. So there are never
+    more than pictures, and inference that finishes 20 of a camera's 60 frames/s is logged with all 20, wherever they
+    fall, and not just with those 10 that meet one of 30 pictures.
     """
 
-    def __init__(self, *, mask: MaskForm, people: int, put: Callable[[Parcel], None]) -> None:
+    def __init__(
+        self,
+        *,
+        mask: MaskForm,
+        people: int,
+        put: Callable[[Parcel], None],
+        tilts_deg: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._mask = mask
+        self._tilts_deg = tilts_deg
         self._people = people
         self._shown: dict[str, int] = {}
         self._put = put
@@ -54,19 +65,25 @@ class SceneSink:
                 self._shown[observation.camera] = observation.shown_seq
                 of_cameras.setdefault(observation.camera, []).append(observation)
         for camera, observations in of_cameras.items():
-            self._put(observation_parcel(camera, observations, mask=self._mask, people=self._people))
+            tilt_deg = self._tilts_deg.get(camera, 0.0)
+            self._put(observation_parcel(camera, observations, mask=self._mask, people=self._people, tilt_deg=tilt_deg))
 
     def close(self, timeout_s: float) -> None:
         return
 
 
-def observation_parcel(camera: str, observations: Sequence[Observation], *, mask: MaskForm, people: int = 1) -> Parcel:
+def observation_parcel(
+    camera: str, observations: Sequence[Observation], *, mask: MaskForm, people: int = 1, tilt_deg: float = 0.0
+) -> Parcel:
     """One camera's observations, one row a frame in each entity; frames without people get empty rows, so that the
-    viewer does not go on showing who has left. people: how many there may be; one alone needs no name."""
+    viewer does not go on showing who has left.
+
+    people: how many there may be; one alone needs no name. tilt_deg: how far the camera looks down.
+    """
     indexes = time_columns([each.seq for each in observations], [each.captured_ns for each in observations])
     chunks = [
         Chunk.from_columns(points_2d_entity(camera), indexes, _flat(observations)),
-        Chunk.from_columns(points_3d_entity(camera), indexes, _standing(observations)),
+        Chunk.from_columns(points_3d_entity(camera), indexes, _standing(observations, tilt_deg)),
         Chunk.from_columns(angles_entity(camera), indexes, [_angles(observations, people)]),
     ]
     if people > 1:
@@ -137,13 +154,13 @@ def _above(person: Person) -> Float32Array:
     return np.array([(nose[0], max(0.0, box.top - 0.08 * (box.bottom - box.top) - 0.045))], np.float32)
 
 
-def _standing(observations: Sequence[Observation]) -> list[rr.ComponentColumn]:
+def _standing(observations: Sequence[Observation], tilt_deg: float) -> list[rr.ComponentColumn]:
     """The bodies in space, in metres."""
     rows = [
         [
             (person.person_id, body)
             for person in each.people
-            if (body := standing_m(person.pose, each.width_px, each.height_px)) is not None
+            if (body := standing_m(person.pose, each.width_px, each.height_px, tilt_deg=tilt_deg)) is not None
         ]
         for each in observations
     ]

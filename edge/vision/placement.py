@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -17,37 +18,49 @@ _SEEN_AT_LEAST = 4
 _NEAREST_M, _FARTHEST_M = 0.2, 50.0
 
 
-def standing_m(pose: Pose, width_px: int, height_px: int) -> Float32Array | None:
+def standing_m(pose: Pose, width_px: int, height_px: int, *, tilt_deg: float = 0.0) -> Float32Array | None:
     """(K, 3) float32 metres: the world landmarks, put where they were seen. None where the pose has none.
 
-    x to the right of the camera, y down with the floor at 0, z away from the camera. The body's lowest keypoint is on
-    the floor: one camera can't tell a jump. width_px, height_px: of the picture.
+    x to the right of the camera, y down with the floor at 0, z away from the camera, level. The body's lowest keypoint
+    is on the floor: one camera can't tell a jump. width_px, height_px: of the picture. tilt_deg: how far the camera
+    looks down.
     """
     if pose.world_m is None:
         return None
-    x_m, z_m = _ground_m(pose, width_px, height_px)
-    placed: Float32Array = pose.world_m + np.array([x_m, -pose.world_m[:, 1].max(), z_m], np.float32)
+    hips_m = np.array(_hips_m(pose, width_px, height_px), np.float32)
+    placed: Float32Array = pose.world_m + hips_m
+    if tilt_deg:
+        placed = placed @ _level(tilt_deg)
+    placed[:, 1] -= placed[:, 1].max()
     return placed
 
 
-def _ground_m(pose: Pose, width_px: int, height_px: int) -> tuple[float, float]:
-    """x and z of the hips' middle, by scaled orthography, also called weak perspective (Hartley and Zisserman, Multiple
-    View Geometry, 2nd edition, 6.3.1): a body is flat beside its distance, so that its picture is its own shape times
-    f / z. That factor is the least squares' between the two, without their means.
+@functools.lru_cache(maxsize=16)
+def _level(tilt_deg: float) -> Float32Array:
+    """(3, 3): rows in the axes of a camera that looks down so far, times this, are in level axes."""
+    sine, cosine = math.sin(math.radians(tilt_deg)), math.cos(math.radians(tilt_deg))
+    return np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]], np.float32)
+
+
+def _hips_m(pose: Pose, width_px: int, height_px: int) -> tuple[float, float, float]:
+    """The hips' middle (a, b, c) in the camera's axes, by least squares on the equations of a pinhole camera (Hartley
+    and Zisserman, Multiple View Geometry, 2nd edition, 6.1), u (Z + c) = f (X + a) and v (Z + c) = f (Y + b), where
+    u and v go from the picture's middle. They are linear in what is wanted: with p = u Z - f X and q alike, a and b
+    follow from the means, and c from what varies about them.
     """
     assert pose.world_m is not None, "its caller has looked"
     focal_px = max(width_px, height_px) / 2 / math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))
     seen = (pose.visibility >= VISIBLE).astype(np.float32)
     if (count := float(seen.sum())) < _SEEN_AT_LEAST:
         seen, count = np.ones_like(seen), float(len(seen))
-    # About the means, by products with the weights: a frame has little time for this.
-    shape_m, picture = pose.world_m[:, :2], pose.image_xyz[:, :2]
-    middle_m, middle = seen @ shape_m / count, seen @ picture / count
-    centred = (shape_m - middle_m) * seen[:, None]
-    size = float(np.vdot(centred, centred))
-    along_x, along_y = np.einsum("ij,ij->j", centred, picture - middle).tolist()
-    px_per_m = (along_x * width_px + along_y * height_px) / size if size else 0.0
+    size_px = np.array([width_px, height_px], np.float32)
+    uv = (pose.image_xyz[:, :2] - np.float32(0.5)) * size_px
+    pq = uv * pose.world_m[:, 2:] - np.float32(focal_px) * pose.world_m[:, :2]
+    mean_uv, mean_pq = seen @ uv / count, seen @ pq / count
+    about = (uv - mean_uv) * seen[:, None]
+    spread = float(np.vdot(about, about))
+    away_m = -float(np.vdot(about, pq - mean_pq)) / spread if spread else 0.0
     # Turned by more than a right angle, or a point, it tells nothing: as near or far as anything is.
-    px_per_m = min(max(px_per_m, focal_px / _FARTHEST_M), focal_px / _NEAREST_M)
-    x_m = (float(middle[0]) - 0.5) * width_px / px_per_m - float(middle_m[0])
-    return x_m, focal_px / px_per_m
+    away_m = min(max(away_m, _NEAREST_M), _FARTHEST_M)
+    a_m, b_m = ((mean_pq + mean_uv * np.float32(away_m)) / np.float32(focal_px)).tolist()
+    return a_m, b_m, away_m
