@@ -157,6 +157,7 @@ class RerunLanes:
         return Scene(
             device=config.device,
             session=self._session,
+            started_ns=info.started_ns,
             cameras=tuple(config.camera),
             skeleton=info.skeleton,
             max_people=config.pose.max_people,
@@ -271,7 +272,13 @@ def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> 
     from edge.rerun_log.observations import SceneSink
 
     tilts_deg = {name: camera.mount.tilt_deg for name, camera in config.camera.items()}
-    sink = SceneSink(mask=mask_form(config), people=config.pose.max_people, put=put, tilts_deg=tilts_deg)
+    sink = SceneSink(
+        mask=mask_form(config),
+        people=config.pose.max_people,
+        put=put,
+        tilts_deg=tilts_deg,
+        outline=config.rerun.video == "off",
+    )
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
 
 

@@ -26,21 +26,25 @@ _FLOOR = rr.components.Plane3D((0.0, -1.0, 0.0), 0.0)
 _SECONDS = 10
 
 
-def blueprint(cameras: Sequence[str]) -> rrb.Blueprint:
+def blueprint(cameras: Sequence[str], *, pictures: bool) -> rrb.Blueprint:
     """One camera has the whole window, two share it, more have a tab each. What is said, and how the device does, is
-    always in view."""
+    always in view. pictures: whether there are any, or only people where they would be."""
+
+    def picture(camera: str) -> rrb.View:
+        return rrb.Spatial2DView(origin=video_entity(camera), name=f"{camera}: {'video' if pictures else 'people'}")
+
+    def row(camera: str) -> rrb.Container:
+        right = rrb.Vertical(_bodies(camera), _angles(camera), row_shares=[3, 2])
+        return rrb.Horizontal(picture(camera), right, column_shares=[3, 2], name=camera)
+
     if len(cameras) == 1:
-        (camera,) = cameras
-        above = rrb.Horizontal(
-            _picture(camera), rrb.Vertical(_bodies(camera), _angles(camera), row_shares=[3, 2]), column_shares=[3, 2]
-        )
-        body: rrb.Container = rrb.Vertical(above, _below(cameras), row_shares=[4, 1])
+        body: rrb.Container = rrb.Vertical(row(cameras[0]), _below(cameras), row_shares=[4, 1])
     elif len(cameras) == 2:
-        columns = [rrb.Vertical(*map(view, cameras)) for view in (_picture, _bodies)]
+        columns = [rrb.Vertical(*map(view, cameras)) for view in (picture, _bodies)]
         curves = rrb.Vertical(*map(_angles, cameras), _figures(cameras), _log(), row_shares=[2, 2, 2, 3])
         body = rrb.Horizontal(*columns, curves, column_shares=[4, 3, 3])
     else:
-        body = rrb.Vertical(rrb.Tabs(*map(_row, cameras)), _below(cameras), row_shares=[4, 1])
+        body = rrb.Vertical(rrb.Tabs(*map(row, cameras)), _below(cameras), row_shares=[4, 1])
     return rrb.Blueprint(
         body,
         rrb.TimePanel(state="collapsed", timeline="time"),
@@ -51,21 +55,12 @@ def blueprint(cameras: Sequence[str]) -> rrb.Blueprint:
     )
 
 
-def _row(camera: str) -> rrb.Container:
-    right = rrb.Vertical(_bodies(camera), _angles(camera), row_shares=[3, 2])
-    return rrb.Horizontal(_picture(camera), right, column_shares=[3, 2], name=camera)
-
-
 def _below(cameras: Sequence[str]) -> rrb.Container:
     return rrb.Horizontal(_log(), _figures(cameras), column_shares=[3, 2])
 
 
 def _figures(cameras: Sequence[str]) -> rrb.Container:
     return rrb.Tabs(*(_curves(stats_entity(camera), f"{camera}: frames") for camera in cameras), _device())
-
-
-def _picture(camera: str) -> rrb.View:
-    return rrb.Spatial2DView(origin=video_entity(camera), name=f"{camera}: video")
 
 
 def _bodies(camera: str) -> rrb.View:

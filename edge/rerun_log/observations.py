@@ -21,6 +21,7 @@ from edge.rerun_log.entities import (
     points_2d_entity,
     points_3d_entity,
     time_columns,
+    video_entity,
 )
 from edge.rerun_log.parcel import Parcel
 from edge.vision.frame import UInt8Array
@@ -36,7 +37,8 @@ MaskForm = Literal["image", "contour", "off"]
 class SceneSink:
     """Turns observations into chunks and hands them to `put`.
 
-    people: how many there may be at most. tilts_deg: how far each camera looks down, 0 where it is not said.
+    people: how many there may be at most. tilts_deg: how far each camera looks down, 0 where it is not said. outline:
+    log where the picture ends, for scenes without pictures, in which nothing else says it.
 
     Of each picture that people see it logs one observation: that of its own frame, or where there is none, because
     inference is slower than the camera or the lane was full, the first one before the next picture. So there are never
@@ -51,9 +53,12 @@ class SceneSink:
         people: int,
         put: Callable[[Parcel], None],
         tilts_deg: Mapping[str, float] = MappingProxyType({}),
+        outline: bool = False,
     ) -> None:
         self._mask = mask
         self._tilts_deg = tilts_deg
+        self._outline = outline
+        self._outlined: dict[str, tuple[int, int, int]] = {}  # width and height, and when
         self._people = people
         self._shown: dict[str, int] = {}
         self._put = put
@@ -65,11 +70,31 @@ class SceneSink:
                 self._shown[observation.camera] = observation.shown_seq
                 of_cameras.setdefault(observation.camera, []).append(observation)
         for camera, observations in of_cameras.items():
+            if self._outline and self._is_due(observations[0]):
+                self._put(outline_parcel(observations[0]))
             tilt_deg = self._tilts_deg.get(camera, 0.0)
             self._put(observation_parcel(camera, observations, mask=self._mask, people=self._people, tilt_deg=tilt_deg))
 
     def close(self, timeout_s: float) -> None:
         return
+
+    def _is_due(self, observation: Observation) -> bool:
+        """Now and then, for who joins late: what was once said may be gone from a hub's memory."""
+        now = observation.width_px, observation.height_px, observation.monotonic_ns
+        before = self._outlined.get(observation.camera)
+        if before is not None and before[:2] == now[:2] and 0 <= now[2] - before[2] < _OUTLINE_EVERY_NS:
+            return False
+        self._outlined[observation.camera] = now
+        return True
+
+
+def outline_parcel(observation: Observation) -> Parcel:
+    """The picture's edge, as a line where the picture would be."""
+    width_px, height_px = observation.width_px, observation.height_px
+    edge = np.array([(0, 0), (width_px, 0), (width_px, height_px), (0, height_px), (0, 0)], np.float32)
+    indexes = time_columns([observation.seq], [observation.captured_ns])
+    entity = video_entity(observation.camera)
+    return Parcel(entity, (Chunk.from_columns(entity, indexes, [_column(_STRIPS, [edge], [1])]),), rows=1)
 
 
 def observation_parcel(
@@ -242,6 +267,7 @@ def outlines(mask: UInt8Array, width_px: int, height_px: int) -> list[Float32Arr
     return [(np.concatenate([line, line[:1]]) - 0.5).astype(np.float32) * scale for line in lines]
 
 
+_OUTLINE_EVERY_NS = 2_000_000_000
 _OUTER_EDGES = cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
 # In the mask's own pixels, of which there are 160 along a picture's longer side.
 _TOLERANCE = 0.75

@@ -34,12 +34,14 @@ _MASK_OPACITY = 0.4
 class Scene:
     """All that is known before the first frame, and how to tell it to a Rerun stream.
 
+    started_ns: when this run began, since the Unix epoch.
     video: "h264", "jpeg" or "off". mask: "image", "contour" or "off". properties: facts about the recording, shown
     beside it.
     """
 
     device: str
     session: str
+    started_ns: int
     cameras: tuple[str, ...]
     skeleton: Skeleton
     max_people: int
@@ -65,6 +67,9 @@ class Scene:
     def describe(self, stream: rr.RecordingStream) -> None:
         """Send everything that does not change; a receiver that is new, or has lost it, needs it first."""
         stream.send_recording_name(f"{self.device} {self.session}")
+        stream.send_recording_start_time_nanos(
+            self.started_ns
+        )  # or it would be that of the stream, of which more follow
         stream.send_property("device", rr.AnyValues(drop_untyped_nones=True, **self.properties))
         classes = range(1, CLASSES + 1)
         stream.log("/", rr.AnnotationContext([self._class_description(each) for each in classes]), static=True)
@@ -77,13 +82,17 @@ class Scene:
         )
         points_3d = rr.Points3D.from_fields(keypoint_ids=keypoint_ids, radii=0.012)
         outline = rr.LineStrips2D.from_fields(radii=rr.Radius.ui_points(1.0), show_labels=False)
+        opacity = _MASK_OPACITY if self.video != "off" else 1.0
+        edge = rr.LineStrips2D.from_fields(radii=rr.Radius.ui_points(0.5), colors=(110, 110, 110))
         names = rr.Points2D.from_fields(radii=rr.Radius.ui_points(0), show_labels=True)
         for camera in self.cameras:
             if self.video == "h264":
                 stream.log(video_entity(camera), rr.VideoStream(codec=rr.VideoCodec.H264), static=True)
+            elif self.video == "off":
+                stream.log(video_entity(camera), edge, static=True)
             if self.mask == "image":
                 stream.log(mask_entity(camera), rr.AnnotationContext(silhouettes), static=True)
-                stream.log(mask_entity(camera), rr.SegmentationImage.from_fields(opacity=_MASK_OPACITY), static=True)
+                stream.log(mask_entity(camera), rr.SegmentationImage.from_fields(opacity=opacity), static=True)
             elif self.mask == "contour":
                 stream.log(mask_entity(camera), outline, static=True)
             stream.log(points_2d_entity(camera), points_2d, static=True)
@@ -100,7 +109,7 @@ class Scene:
         stream.log(
             DEVICE_STATS, rr.SeriesLines(names=DEVICE_FIGURES, colors=_COLOURS[: len(DEVICE_FIGURES)]), static=True
         )
-        stream.send_blueprint(blueprint(self.cameras))
+        stream.send_blueprint(blueprint(self.cameras, pictures=self.video != "off"))
 
     def _angles(self) -> rr.SeriesLines:
         """The places among the angles, as `observations.observation_parcel` fills them: right is darker than left."""

@@ -170,6 +170,7 @@ def about() -> Scene:
     return Scene(
         device="bench",
         session="20260101T000000Z-0000abcd",
+        started_ns=1_767_225_600_000_000_000,
         cameras=("front",),
         skeleton=MEDIAPIPE_POSE,
         max_people=1,

@@ -32,6 +32,7 @@ def scene(
     return Scene(
         device=device,
         session=session,
+        started_ns=1_767_225_600_000_000_000,
         cameras=cameras,
         skeleton=MEDIAPIPE_POSE,
         max_people=max_people,

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 def test_every_camera_has_its_views_and_the_device_has_its_own(count: int, tmp_path: Path) -> None:
     cameras = tuple(f"cam{number}" for number in range(count))
     path = tmp_path / "blueprint.rbl"
-    blueprint(cameras).save("edge-pose/bench", str(path))
+    blueprint(cameras, pictures=True).save("edge-pose/bench", str(path))
     reader = RrdReader(str(path))
     origins = [
         str(value)

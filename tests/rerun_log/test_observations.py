@@ -178,6 +178,19 @@ def test_contours_are_rows_of_closed_lines(tmp_path: Path) -> None:
     assert [len(each) for each in column(nobody.chunks[-1], "strips")] == [0]
 
 
+def test_where_there_are_no_pictures_their_edge_is_logged_now_and_then_and_when_it_changes() -> None:
+    parcels: list[Parcel] = []
+    sink = SceneSink(mask="off", people=1, put=parcels.append, outline=True)
+    for seq in range(150):
+        sink.write([observation(seq, 0)])
+    larger = replace(observation(150, 0), width_px=128)
+    sink.write([larger])
+    edges = [parcel for parcel in parcels if parcel.entity == "/camera/front/video"]
+    assert [column(parcel.chunks[0], "frame_idx") for parcel in edges] == [[0], [60], [120], [150]]
+    ((line,),) = column(edges[-1].chunks[0], "strips")
+    assert line == [[0, 0], [128, 0], [128, 48], [0, 48], [0, 0]]
+
+
 @given(
     arrays(np.uint8, st.tuples(st.integers(4, 40), st.integers(4, 40)), elements=st.integers(0, 1)),
     st.integers(1, 2000),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rerun.chunk import RrdReader
 
 from edge.rerun_log.log import SceneLog
 from edge.rerun_log.scene import Scene
@@ -64,8 +65,22 @@ def test_the_angles_of_each_place_have_a_name_and_a_colour(tmp_path: Path) -> No
 
 def test_without_masks_or_names_nothing_is_said_of_them(tmp_path: Path) -> None:
     found = static(described(tmp_path, about=scene(mask="off", video="off")))
-    assert not {"/camera/front/video", "/camera/front/video/mask", "/camera/front/video/pose/names"} & set(found)
+    assert not {"/camera/front/video/mask", "/camera/front/video/pose/names"} & set(found)
+    assert not [name for name in found["/camera/front/video"] if "Video" in name]
 
 
 def test_a_contour_is_a_line(tmp_path: Path) -> None:
     assert "LineStrips2D:radii" in static(described(tmp_path, about=scene(mask="contour")))["/camera/front/video/mask"]
+
+
+def test_it_says_who_recorded_it_and_since_when(tmp_path: Path) -> None:
+    found = {
+        name: column(chunk, name)
+        for chunk in RrdReader(str(described(tmp_path))).stream()
+        if str(chunk.entity_path).startswith("/__properties")
+        for name in chunk.to_record_batch().schema.names
+        if ":" not in name or name.startswith("RecordingInfo:")
+    }
+    assert found["RecordingInfo:name"] == [["bench 20260101T000000Z-0000abcd"]]
+    assert found["RecordingInfo:start_time"] == [[1_767_225_600_000_000_000]]
+    assert found["board"] == [["test"]]
