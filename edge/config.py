@@ -198,6 +198,12 @@ class MountConfig(_Section):
         description="how far it looks down, or up where it is less than 0: bodies in Rerun stand upright by it",
         json_schema_extra=_unit("degrees"),
     )
+    roll_deg: Annotated[float, Field(ge=-180, le=180, strict=True)] = Field(
+        0.0,
+        title="Roll",
+        description="how far it is turned clockwise, as seen from behind it; what is upright then leans to the left",
+        json_schema_extra=_unit("degrees"),
+    )
 
 
 class CameraConfig(_Section):

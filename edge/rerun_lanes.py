@@ -20,6 +20,7 @@ from edge.reports import DeviceInfo, Event, LinkState
 from edge.stats import CameraCounts, Stats
 from edge.vision.frame import Filmed
 from edge.vision.observation import Observation
+from edge.vision.placement import Mount
 
 if TYPE_CHECKING:
     from edge.rerun_log.forwarder import Forwarder
@@ -271,12 +272,12 @@ def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None], stats: Stats)
 def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> Lane[Observation]:
     from edge.rerun_log.observations import SceneSink
 
-    tilts_deg = {name: camera.mount.tilt_deg for name, camera in config.camera.items()}
+    mounts = {name: Mount(camera.mount.tilt_deg, camera.mount.roll_deg) for name, camera in config.camera.items()}
     sink = SceneSink(
         mask=mask_form(config),
         people=config.pose.max_people,
         put=put,
-        tilts_deg=tilts_deg,
+        mounts=mounts,
         outline=config.rerun.video == "off",
     )
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
@@ -292,7 +293,7 @@ class _Notes:
         self._lane = lane
         self._events = events
         self._stats = stats
-        self._lines = LineHandler(lane.offer)
+        self._lines = LineHandler(lane.offer, self._newest)
 
     def start(self) -> None:
         self._lane.start()
@@ -310,9 +311,12 @@ class _Notes:
     def _happened(self, event: Event) -> None:
         from edge.rerun_log.notes import of_event
 
-        camera = self._stats.cameras.get(event.camera)
-        captured = camera.counts().captured if camera is not None else 0
-        self._lane.offer(of_event(event, captured - 1 if captured else None))
+        self._lane.offer(of_event(event, self._newest(event.camera)))
+
+    def _newest(self, camera: str | None) -> int:
+        cameras = self._stats.cameras
+        counted = [cameras[camera]] if camera in cameras else cameras.values()
+        return max(0, max((each.captured for each in counted), default=0) - 1)
 
 
 def recording_lane(segments: Sink[Entry], stats: Stats) -> Lane[Entry]:

@@ -89,6 +89,11 @@ class CameraStats:
         self._publish_ms: deque[float] = deque(maxlen=self._WINDOW)
         self._overhead_ms: deque[float] = deque(maxlen=self._WINDOW)
 
+    @property
+    def captured(self) -> int:
+        """How many frames so far."""
+        return self._captured
+
     def frame_captured(self) -> None:
         self._captured += 1
 

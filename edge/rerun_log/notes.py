@@ -39,16 +39,16 @@ _LEVELS = ((logging.CRITICAL, "CRITICAL"), (logging.ERROR, "ERROR"), (logging.WA
 @dataclass(frozen=True, slots=True)
 class Note:
     """A line of text. entity: `EVENTS` or `LINES`. at_ns: since the Unix epoch. level: one of Rerun's. seq: the newest
-    frame of the camera that it is about; None where it is about none."""
+    frame then, of the camera that it is about, or of the one with most where it is about none."""
 
     entity: str
     at_ns: int
     level: str
     text: str
-    seq: int | None = None
+    seq: int
 
 
-def of_event(event: Event, seq: int | None) -> Note:
+def of_event(event: Event, seq: int) -> Note:
     """`front: camera_lost, reason: no frame for 4 s`: the type as over MQTT, and its fields."""
     kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.what).__name__).lower()
     fields = ((field.name, getattr(event.what, field.name)) for field in dataclasses.fields(event.what))
@@ -58,12 +58,13 @@ def of_event(event: Event, seq: int | None) -> Note:
 
 
 class LineHandler(logging.Handler):
-    """Hands on what the log says, from `info` up."""
+    """Hands on what the log says, from `info` up. newest: the newest frame's number, of a camera or of them all."""
 
-    def __init__(self, tell: Callable[[Note], None]) -> None:
+    def __init__(self, tell: Callable[[Note], None], newest: Callable[[str | None], int]) -> None:
         super().__init__(logging.INFO)
         self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
         self._tell = tell
+        self._newest = newest
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -72,7 +73,8 @@ class LineHandler(logging.Handler):
             self.handleError(record)
             return
         level = next((level for number, level in _LEVELS if record.levelno >= number), _INFO)
-        self._tell(Note(LINES, int(record.created * 1e9), level, text[:_LONGEST]))
+        seq = self._newest(getattr(record, "EDGE_POSE_CAMERA", None))  # logs.of_camera
+        self._tell(Note(LINES, int(record.created * 1e9), level, text[:_LONGEST], seq))
 
 
 class NotesSink:
@@ -107,13 +109,13 @@ class NotesSink:
 
 
 def notes_parcel(notes: Sequence[Note]) -> Parcel:
-    """A row each. Those that are about a camera have its newest frame's number as well as the time."""
+    """A row each."""
     chunks = []
-    for entity, has_frame in sorted({(note.entity, note.seq is not None) for note in notes}):
-        rows = [note for note in notes if note.entity == entity and (note.seq is not None) == has_frame]
-        frames, times = time_columns([note.seq or 0 for note in rows], [note.at_ns for note in rows])
+    for entity in sorted({note.entity for note in notes}):
+        rows = [note for note in notes if note.entity == entity]
+        indexes = time_columns([note.seq for note in rows], [note.at_ns for note in rows])
         columns = rr.TextLog.columns(text=[note.text for note in rows], level=[note.level for note in rows])
-        chunks.append(Chunk.from_columns(entity, [frames, times] if has_frame else [times], columns))
+        chunks.append(Chunk.from_columns(entity, indexes, columns))
     return Parcel(entity=notes[0].entity, chunks=tuple(chunks), rows=len(notes))
 
 
@@ -143,8 +145,9 @@ def figures_parcel(
         indexes = time_columns([max(0, counts.captured - 1)], [at_ns])
         chunks.append(Chunk.from_columns(stats_entity(name), indexes, _vector(figures)))
     of_device = (machine.cpu_percent, machine.memory_mb, machine.temperature_celsius)
-    _, times = time_columns([0], [at_ns])
-    chunks.append(Chunk.from_columns(DEVICE_STATS, [times], _vector(of_device)))
+    newest = max((counts.captured for counts in cameras.values()), default=0)
+    indexes = time_columns([max(0, newest - 1)], [at_ns])
+    chunks.append(Chunk.from_columns(DEVICE_STATS, indexes, _vector(of_device)))
     return Parcel(entity=DEVICE_STATS, chunks=tuple(chunks), rows=len(chunks))
 
 

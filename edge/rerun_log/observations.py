@@ -27,7 +27,7 @@ from edge.rerun_log.parcel import Parcel
 from edge.vision.frame import UInt8Array
 from edge.vision.kinematics import JOINTS
 from edge.vision.observation import Observation, Person
-from edge.vision.placement import standing_m
+from edge.vision.placement import LEVEL, Mount, standing_m
 from edge.vision.pose import Float32Array
 
 MaskForm = Literal["image", "contour", "off"]
@@ -37,7 +37,7 @@ MaskForm = Literal["image", "contour", "off"]
 class SceneSink:
     """Turns observations into chunks and hands them to `put`.
 
-    people: how many there may be at most. tilts_deg: how far each camera looks down, 0 where it is not said. outline:
+    people: how many there may be at most. mounts: how cameras hang, level where it is not said. outline:
     log where the picture ends, for scenes without pictures, in which nothing else says it.
 
     Of each picture that people see it logs one observation: that of its own frame, or where there is none, because
@@ -52,11 +52,11 @@ class SceneSink:
         mask: MaskForm,
         people: int,
         put: Callable[[Parcel], None],
-        tilts_deg: Mapping[str, float] = MappingProxyType({}),
+        mounts: Mapping[str, Mount] = MappingProxyType({}),
         outline: bool = False,
     ) -> None:
         self._mask = mask
-        self._tilts_deg = tilts_deg
+        self._mounts = mounts
         self._outline = outline
         self._outlined: dict[str, tuple[int, int, int]] = {}  # width and height, and when
         self._people = people
@@ -72,8 +72,8 @@ class SceneSink:
         for camera, observations in of_cameras.items():
             if self._outline and self._is_due(observations[0]):
                 self._put(outline_parcel(observations[0]))
-            tilt_deg = self._tilts_deg.get(camera, 0.0)
-            self._put(observation_parcel(camera, observations, mask=self._mask, people=self._people, tilt_deg=tilt_deg))
+            mount = self._mounts.get(camera, LEVEL)
+            self._put(observation_parcel(camera, observations, mask=self._mask, people=self._people, mount=mount))
 
     def close(self, timeout_s: float) -> None:
         return
@@ -98,17 +98,17 @@ def outline_parcel(observation: Observation) -> Parcel:
 
 
 def observation_parcel(
-    camera: str, observations: Sequence[Observation], *, mask: MaskForm, people: int = 1, tilt_deg: float = 0.0
+    camera: str, observations: Sequence[Observation], *, mask: MaskForm, people: int = 1, mount: Mount = LEVEL
 ) -> Parcel:
     """One camera's observations, one row a frame in each entity; frames without people get empty rows, so that the
     viewer does not go on showing who has left.
 
-    people: how many there may be; one alone needs no name. tilt_deg: how far the camera looks down.
+    people: how many there may be; one alone needs no name. mount: how the camera hangs.
     """
     indexes = time_columns([each.seq for each in observations], [each.captured_ns for each in observations])
     chunks = [
         Chunk.from_columns(points_2d_entity(camera), indexes, _flat(observations)),
-        Chunk.from_columns(points_3d_entity(camera), indexes, _standing(observations, tilt_deg)),
+        Chunk.from_columns(points_3d_entity(camera), indexes, _standing(observations, mount)),
         Chunk.from_columns(angles_entity(camera), indexes, [_angles(observations, people)]),
     ]
     if people > 1:
@@ -179,13 +179,13 @@ def _above(person: Person) -> Float32Array:
     return np.array([(nose[0], max(0.0, box.top - 0.08 * (box.bottom - box.top) - 0.045))], np.float32)
 
 
-def _standing(observations: Sequence[Observation], tilt_deg: float) -> list[rr.ComponentColumn]:
+def _standing(observations: Sequence[Observation], mount: Mount) -> list[rr.ComponentColumn]:
     """The bodies in space, in metres."""
     rows = [
         [
             (person.person_id, body)
             for person in each.people
-            if (body := standing_m(person.pose, each.width_px, each.height_px, tilt_deg=tilt_deg)) is not None
+            if (body := standing_m(person.pose, each.width_px, each.height_px, mount)) is not None
         ]
         for each in observations
     ]

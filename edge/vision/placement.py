@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,28 +19,40 @@ _SEEN_AT_LEAST = 4
 _NEAREST_M, _FARTHEST_M = 0.2, 50.0
 
 
-def standing_m(pose: Pose, width_px: int, height_px: int, *, tilt_deg: float = 0.0) -> Float32Array | None:
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """How a camera hangs. tilt_deg: how far it looks down. roll_deg: how far it is turned clockwise, from behind it."""
+
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+
+
+LEVEL = Mount()
+
+
+def standing_m(pose: Pose, width_px: int, height_px: int, mount: Mount = LEVEL) -> Float32Array | None:
     """(K, 3) float32 metres: the world landmarks, put where they were seen. None where the pose has none.
 
     x to the right of the camera, y down with the floor at 0, z away from the camera, level. The body's lowest keypoint
-    is on the floor: one camera can't tell a jump. width_px, height_px: of the picture. tilt_deg: how far the camera
-    looks down.
+    is on the floor: one camera can't tell a jump. width_px, height_px: of the picture.
     """
     if pose.world_m is None:
         return None
     hips_m = np.array(_hips_m(pose, width_px, height_px), np.float32)
     placed: Float32Array = pose.world_m + hips_m
-    if tilt_deg:
-        placed = placed @ _level(tilt_deg)
+    if mount != LEVEL:
+        placed = placed @ _to_level(mount)
     placed[:, 1] -= placed[:, 1].max()
     return placed
 
 
 @functools.lru_cache(maxsize=16)
-def _level(tilt_deg: float) -> Float32Array:
-    """(3, 3): rows in the axes of a camera that looks down so far, times this, are in level axes."""
-    sine, cosine = math.sin(math.radians(tilt_deg)), math.cos(math.radians(tilt_deg))
-    return np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]], np.float32)
+def _to_level(mount: Mount) -> Float32Array:
+    """(3, 3): rows in the camera's axes times this are in level ones."""
+    tilt, roll = math.radians(mount.tilt_deg), math.radians(mount.roll_deg)
+    unrolled = np.array([[math.cos(roll), math.sin(roll), 0], [-math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
+    level = np.array([[1, 0, 0], [0, math.cos(tilt), -math.sin(tilt)], [0, math.sin(tilt), math.cos(tilt)]])
+    return np.asarray(unrolled @ level, np.float32)
 
 
 def _hips_m(pose: Pose, width_px: int, height_px: int) -> tuple[float, float, float]:

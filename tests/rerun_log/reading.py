@@ -32,10 +32,10 @@ def chunks(recording: Path) -> list[Chunk]:
 
 
 def rows(recording: Path) -> dict[str, list[int]]:
-    """Entity -> the frame_idx of each of its rows that has one, in the file's order."""
+    """Entity -> the frame_idx of each of its rows, in the file's order."""
     found: dict[str, list[int]] = defaultdict(list)
     for chunk in chunks(recording):
-        if not chunk.is_static and "frame_idx" in chunk.timeline_names:
+        if not chunk.is_static:
             found[str(chunk.entity_path)] += column(chunk, "frame_idx")
     return dict(found)
 

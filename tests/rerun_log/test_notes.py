@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge.logs import of_camera
 from edge.mqtt.wire import v1
 from edge.reports import CameraBack, CameraEnded, CameraLost, Event, EventsLost, Happening, Interrupted, MachineReport
 from edge.rerun_log.entities import EVENTS, LINES
@@ -58,7 +59,7 @@ def test_an_event_is_told_by_its_name_over_mqtt_and_its_fields(what: Happening, 
 
 def lines(emit: logging.LogRecord) -> list[Note]:
     told: list[Note] = []
-    LineHandler(told.append).handle(emit)
+    LineHandler(told.append, {None: 9, "front": 5}.__getitem__).handle(emit)
     return told
 
 
@@ -72,7 +73,7 @@ def record(message: str, *args: object, level: int = logging.INFO) -> logging.Lo
 )
 def test_a_line_of_the_log_has_its_level(number: int, level: str) -> None:
     emitted = record("camera %s is back", "front", level=number)
-    assert lines(emitted) == [Note(LINES, int(emitted.created * 1e9), level, "edge.app: camera front is back")]
+    assert lines(emitted) == [Note(LINES, int(emitted.created * 1e9), level, "edge.app: camera front is back", 9)]
 
 
 def test_a_line_is_never_too_long_and_one_that_can_not_be_formatted_is_left_out(
@@ -84,20 +85,28 @@ def test_a_line_is_never_too_long_and_one_that_can_not_be_formatted_is_left_out(
     assert "no number" in capsys.readouterr().err
 
 
-def test_notes_about_a_camera_are_on_both_timelines_and_others_have_the_time_alone() -> None:
-    notes = [Note(LINES, 1, "INFO", "a"), Note(EVENTS, 2, "WARN", "b", 7), Note(LINES, 3, "INFO", "c")]
-    notes += [Note(EVENTS, 4, "INFO", "of no camera")]
+def test_a_line_about_a_camera_has_its_newest_frame() -> None:
+    told: list[Note] = []
+    handler = LineHandler(told.append, {None: 9, "front": 5}.__getitem__)
+    logger = logging.getLogger("edge.test_notes")
+    logger.addHandler(handler)
+    of_camera(logger, "front").warning("it went away")
+    logger.removeHandler(handler)
+    assert [(note.level, note.seq) for note in told] == [("WARN", 5)]
+
+
+def test_notes_are_on_both_timelines_lines_apart_from_events() -> None:
+    notes = [Note(LINES, 1, "INFO", "a", 6), Note(EVENTS, 2, "WARN", "b", 7), Note(LINES, 3, "INFO", "c", 8)]
     parcel = notes_parcel(notes)
     found = {
-        (str(chunk.entity_path), tuple(sorted(chunk.timeline_names))): [text for (text,) in column(chunk, "text")]
+        str(chunk.entity_path): list(
+            zip(column(chunk, "frame_idx"), [text for (text,) in column(chunk, "text")], strict=True)
+        )
         for chunk in parcel.chunks
     }
-    assert found == {
-        ("/log/events", ("frame_idx", "time")): ["b"],
-        ("/log/events", ("time",)): ["of no camera"],
-        ("/log/lines", ("time",)): ["a", "c"],
-    }
-    assert parcel.rows == 4
+    assert found == {"/log/events": [(7, "b")], "/log/lines": [(6, "a"), (8, "c")]}
+    assert all(sorted(chunk.timeline_names) == ["frame_idx", "time"] for chunk in parcel.chunks)
+    assert parcel.rows == 3
 
 
 def test_figures_are_vectors_of_rates_times_and_what_is_not_known() -> None:
@@ -123,7 +132,7 @@ def test_figures_come_by_themselves_while_there_is_nothing_else_to_write() -> No
     parcels: list[Parcel] = []
     camera = CameraStats()
     sink = NotesSink(parcels.append, lambda: {"front": camera.counts()}, lambda: replace(MACHINE, cpu_percent=1.0))
-    sink.write([Note(LINES, 1, "INFO", "a")])
+    sink.write([Note(LINES, 1, "INFO", "a", 0)])
     assert [parcel.entity for parcel in parcels] == [LINES]
     began_s = time.monotonic()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.vision.placement import FIELD_OF_VIEW_DEG, standing_m
+from edge.vision.placement import FIELD_OF_VIEW_DEG, Mount, standing_m
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
 
@@ -62,21 +62,24 @@ def test_the_lowest_keypoint_is_on_the_floor(seed: int, z_m: float) -> None:
 
 @given(
     seed=st.integers(0, 1000),
-    tilt_deg=st.floats(-60, 60),
+    mount=st.builds(Mount, st.floats(-60, 60), st.floats(-180, 180)),
     across=st.floats(-0.4, 0.4),
     up=st.floats(-0.3, 0.3),
     z_m=st.floats(2.5, 12),
 )
-def test_a_camera_that_looks_down_sees_the_same_place(
-    seed: int, tilt_deg: float, across: float, up: float, z_m: float
+def test_a_camera_that_hangs_otherwise_sees_the_same_place(
+    seed: int, mount: Mount, across: float, up: float, z_m: float
 ) -> None:
-    sine, cosine = math.sin(math.radians(tilt_deg)), math.cos(math.radians(tilt_deg))
-    # Rows in the camera's axes become rows in level axes: y is down, and a camera that looks down sees down as near.
-    level = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    tilt, roll = math.radians(mount.tilt_deg), math.radians(mount.roll_deg)
+    # The camera's right, down and ahead, in level axes, y down.
+    ahead = np.array([0, math.sin(tilt), math.cos(tilt)])
+    below = np.array([0, math.cos(tilt), -math.sin(tilt)])
+    right = np.array([math.cos(roll), 0, 0]) + math.sin(roll) * below
+    level = np.array([right, np.cross(ahead, right), ahead])
     hips_m = (across * z_m, up * z_m, z_m)
     upright_m = body(seed)
     seen_m = (upright_m @ level.T).astype(np.float32)
-    found = standing_m(seen_by_a_camera(seen_m, hips_m), WIDTH_PX, HEIGHT_PX, tilt_deg=tilt_deg)
+    found = standing_m(seen_by_a_camera(seen_m, hips_m), WIDTH_PX, HEIGHT_PX, mount)
     assert found is not None
     found_hips = found[23:25].mean(axis=0)
     assert np.allclose(found - found_hips, upright_m, atol=1e-4), "upright again"
@@ -88,7 +91,7 @@ def test_a_camera_that_looks_down_sees_the_same_place(
 def test_who_looks_straight_down_sees_how_far_people_are_by_where_in_the_picture_they_are() -> None:
     below = seen_by_a_camera(body(), (0.0, 0.0, 3.0))
     ahead = seen_by_a_camera(body(), (0.0, -1.0, 3.0))
-    near, far = (standing_m(pose, WIDTH_PX, HEIGHT_PX, tilt_deg=90) for pose in (below, ahead))
+    near, far = (standing_m(pose, WIDTH_PX, HEIGHT_PX, Mount(tilt_deg=90)) for pose in (below, ahead))
     assert near is not None
     assert far is not None
     assert (far - near).mean(axis=0)[2] == pytest.approx(1.0, abs=0.01)
