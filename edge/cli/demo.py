@@ -34,6 +34,7 @@ from edge.mqtt.wire.v1 import decode_landmarks
 from edge.pacing import Deadline
 from edge.stats import DropCause
 
+_CLIP_MOUNT = {"mount": {"tilt_deg": 22.0, "roll_deg": 27.0}}  # what lets its runner's hips keep their height best
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
 
 _OPTIONS = "demo's options"
@@ -71,7 +72,7 @@ def demo(
         logs.setup("warning")
         logging.getLogger("edge.estimators.models").setLevel(logging.INFO)  # a first fetch is worth a few words
         base: dict[str, Any] = {
-            "camera": {"demo": {"source": source or str(CLIP), "loop": True}},
+            "camera": {"demo": {"source": source or str(CLIP), "loop": True, **({} if source else _CLIP_MOUNT)}},
             "rerun": {"record_dir": str(out)},
             "mqtt": {"commands": []},  # nobody is there to carry them out
         }

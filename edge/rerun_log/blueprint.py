@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import rerun as rr
 import rerun.blueprint as rrb
+from rerun.blueprint.encodings import TimelineColumn
 
 from edge.rerun_log.entities import (
     DEVICE_STATS,
@@ -17,8 +18,8 @@ from edge.rerun_log.entities import (
     video_entity,
 )
 
-# From the right above, in metres as placement.standing_m has them; the eye goes along with those whom it looks at.
-_EYE_M, _AT_M, _UP = (1.5, -1.5, 1.0), (0.0, -0.8, 3.1), (0.0, -1.0, 0.0)
+# From above, from almost where the camera is, in metres as placement.standing_m has them; the eye goes along with those whom it looks at.
+_EYE_M, _AT_M, _UP = (0.7, -1.9, 0.6), (0.0, -0.8, 3.1), (0.0, -1.0, 0.0)
 _FLOOR = rr.components.Plane3D((0.0, -1.0, 0.0), 0.0)
 
 
@@ -98,5 +99,6 @@ def _curves(entity: str, name: str, span: tuple[float, float] | None = None) -> 
 
 def _log() -> rrb.View:
     # A time is not to be read in the width that it is given.
-    columns = rrb.TextLogColumns(timeline_columns=[], text_log_columns=["loglevel", "body"])
+    hidden = [TimelineColumn(timeline, visible=False) for timeline in ("time", "frame_idx")]
+    columns = rrb.TextLogColumns(timeline_columns=hidden, text_log_columns=["loglevel", "body"])
     return rrb.TextLogView(origin=LOG, name="events and log", columns=columns)
