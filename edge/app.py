@@ -23,6 +23,7 @@ from edge.config import CameraConfig, Config, MountConfig, MqttConfig, Rate
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
 from edge.device import board
+from edge.device.core_dumps import CoreDumps
 from edge.device.health import MachineWatch, memory_available_mb
 from edge.errors import OrderRefused, UnforeseenError
 from edge.estimators.mediapipe import MediaPipeEstimator
@@ -81,6 +82,8 @@ class App:
         Raises ConfigError for what only shows now, such as a directory that can't be written.
         """
         _use_few_threads()
+        self._core_dumps = CoreDumps()
+        self._core_dumps.require(config.privacy.mode)  # before the first picture is here
         self.config = config
         self.settings = settings or Settings()
         self.session = new_session_id()
@@ -131,7 +134,8 @@ class App:
         """Change over to another configuration: only what differs is exchanged, the rest goes on undisturbed.
 
         settings: what of it was set at run time, by default as before. Returns the names of what was exchanged, "mqtt",
-        "rerun", "camera front", and of what changed in its place, "mqtt streams", "pose of front", "pause of front".
+        "rerun", "camera front", and of what changed in its place, "mqtt streams", "privacy", "pose of front", "pause of
+        front".
         Raises OrderRefused when a part does not work as it should; everything is as before then, but for a gap where
         parts were exchanged and back again. Raises UnforeseenError when not even that works. step: called a few times a
         second while this waits.
@@ -152,13 +156,16 @@ class App:
         raise OrderRefused(why)
 
     def _become(self, config: Config, model: Model, settings: Settings, step: Callable[[], None]) -> list[str]:
-        streams = _streams(self.config.mqtt)
+        streams, privacy = _streams(self.config.mqtt), self.config.privacy
+        self._core_dumps.require(config.privacy.mode)
         self.config, self._model, self.settings = config, model, settings
         groups = _group_parts(config, model)
         exchanged = [name for name in _GROUPS if self._groups.get(name) != groups.get(name)]
         cameras = self._change_cameras(model, exchanged, groups, step)
         self._tell()
+        self._core_dumps.allow(config.privacy.mode)
         in_place = ["mqtt streams"] if "mqtt" not in exchanged and streams != _streams(config.mqtt) else []
+        in_place += ["privacy"] if privacy != config.privacy else []
         return [*exchanged, *in_place, *cameras]
 
     def _change_cameras(
@@ -356,6 +363,7 @@ class App:
             model_sha256=model.sha256,
             max_people=config.pose.max_people,
             segmentation=rerun_lanes.mask_form(config) != "off",
+            privacy=config.privacy.mode,
             skeleton=MediaPipeEstimator.skeleton,
             cameras={name: camera.kind for name, camera in config.camera.items()},
             landmarks_hz=_hz(config.mqtt.landmarks_hz),
@@ -386,7 +394,7 @@ def _group_parts(config: Config, model: Model) -> dict[str, object]:
     if rerun_lanes.is_wanted(config.rerun):
         pose = (config.pose.max_people, config.pose.segmentation, model)
         certificates = tls.contents(rerun_lanes.identity(config))
-        parts["rerun"] = (config.device, config.rerun, certificates, _mounts(config), *pose)
+        parts["rerun"] = (config.device, config.rerun, config.privacy, certificates, _mounts(config), *pose)
     return parts
 
 

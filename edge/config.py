@@ -21,6 +21,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from edge.privacy import Mode
+
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What devices and cameras can be called."""
 
@@ -443,6 +445,16 @@ class RerunConfig(_Section):
     )
 
 
+class PrivacyConfig(_Section):
+    """What may leave this device, to the network or the disk."""
+
+    mode: Mode = Field(
+        "full",
+        title="Mode",
+        description="full: pictures too; mask: no picture, silhouettes at most; landmarks: numbers, nothing to see",
+    )
+
+
 class Config(_Section):
     """What edge-pose can be told. One TOML file; every key but the cameras' source has a default."""
 
@@ -468,7 +480,13 @@ class Config(_Section):
     pose: PoseConfig = Field(PoseConfig(), title="Pose estimator")
     mqtt: MqttConfig = Field(MqttConfig(), title="MQTT")
     rerun: RerunConfig = Field(RerunConfig(), title="Rerun")
+    privacy: PrivacyConfig = Field(PrivacyConfig(), title="Privacy")
 
 
-SECTIONS: Mapping[str, type[BaseModel]] = {"pose": PoseConfig, "mqtt": MqttConfig, "rerun": RerunConfig}
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "pose": PoseConfig,
+    "mqtt": MqttConfig,
+    "rerun": RerunConfig,
+    "privacy": PrivacyConfig,
+}
 """The tables that are there once, by name."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge.config import SettingValue
+from edge.privacy import Mode
 from edge.stats import CameraCounts, DropCause
 from edge.vision.skeleton import Skeleton
 
@@ -28,6 +29,7 @@ class DeviceInfo:
     model_sha256: str
     max_people: int
     segmentation: bool
+    privacy: Mode
     skeleton: Skeleton
     cameras: Mapping[str, str]
     landmarks_hz: float | None

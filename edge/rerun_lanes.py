@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edge import tls
 from edge.config import Config, RerunConfig
@@ -16,6 +16,7 @@ from edge.event_log import EventLog
 from edge.interfaces import Sink
 from edge.lanes import Lane, LaneGroup, Shown, Stage
 from edge.pacing import Deadline
+from edge.privacy import Shows, most_shown
 from edge.reports import DeviceInfo, Event, LinkState
 from edge.stats import CameraCounts, Stats
 from edge.vision.frame import Filmed
@@ -88,6 +89,7 @@ class RerunLanes:
             # What was kept for receivers goes as at the end, once the lanes before have ended.
             return None if self._log is None else LaneGroup(begin=self._log.release)
         from edge.rerun_log.log import SceneLog
+        from edge.rerun_log.segments import HOW_TO_DELETE
 
         scene_log = self._log = self._log or SceneLog(self._stats)
         scene = self._scene(config, info)
@@ -102,7 +104,9 @@ class RerunLanes:
 
         def begin() -> None:
             scene_log.memory_bytes = rerun.backlog_mb * 1_000_000
-            scene_log.describe(scene)
+            if scene_log.describe(scene) and before is not None:
+                told = "privacy.mode is %s now: what was recorded before stays in %s, and is not shipped any more; %s"
+                log.warning(told, scene.privacy, before, HOW_TO_DELETE)
             if segments is not None:
                 segments.keep(rerun.keep_mb * 1_000_000, rerun.keep_free_mb * 1_000_000)
                 if follow is not None:
@@ -113,7 +117,7 @@ class RerunLanes:
                 log.warning(told, left, before)
             scene_log.retain(forwarders)
 
-        sink = None if rerun.video == "off" else _video_sink(rerun, scene_log.put, self._stats)
+        sink = None if video(config) == "off" else _video_sink(rerun, scene_log.put, self._stats)
         self._standing = Standing(
             recording=segments.path if segments is not None and follow is not None else None,
             link=next(iter(forwarders.values()), None),
@@ -162,8 +166,9 @@ class RerunLanes:
             cameras=tuple(config.camera),
             skeleton=info.skeleton,
             max_people=config.pose.max_people,
-            video=config.rerun.video,
+            video=video(config),
             mask=mask_form(config),
+            privacy=config.privacy.mode,
             properties={
                 "board": info.board,
                 "model": info.model,
@@ -234,11 +239,18 @@ def is_wanted(rerun: RerunConfig) -> bool:
     return bool(rerun.url or rerun.serve or recording_into(rerun))
 
 
+def video(config: Config) -> Literal["h264", "jpeg", "off"]:
+    """How pictures are logged: as configured, or not at all where the mode of privacy forbids them."""
+    return config.rerun.video if most_shown(config.privacy.mode) >= Shows.PICTURES else "off"
+
+
 def mask_form(config: Config) -> MaskForm:
-    """How masks are logged. Where they aren't, nobody wants any: the estimator need not make them."""
+    """How masks are logged: as configured, or not at all where the mode of privacy forbids them. Where they aren't,
+    nobody wants any: the estimator need not make them."""
     rerun = config.rerun
     logs = rerun.url or rerun.serve or rerun.record_dir  # also while nothing is recorded: that may begin any time
-    return rerun.mask if config.pose.segmentation and logs else "off"
+    allowed = most_shown(config.privacy.mode) >= Shows.SILHOUETTES
+    return rerun.mask if config.pose.segmentation and logs and allowed else "off"
 
 
 def recording_into(rerun: RerunConfig) -> Path | None:
@@ -278,7 +290,7 @@ def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> 
         people=config.pose.max_people,
         put=put,
         mounts=mounts,
-        outline=config.rerun.video == "off",
+        outline=video(config) == "off",
     )
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
 

@@ -26,6 +26,7 @@ class DropCause(StrEnum):
     SINK_FAILED = "sink_failed"  # the sink raised an error
     DISK_BUDGET = "disk_budget"  # the recordings have used up the space they may take
     TOO_MANY = "too_many"  # more than anybody could mean: not even refused
+    PRIVATE = "private"  # it shows more than privacy.mode allows
     STOPPED = "stopped"  # the daemon ended before its turn came
 
 

@@ -145,11 +145,17 @@ def no_subscriptions_settings(folder: Path) -> str:
 
 
 class Relay:
-    """Stands between clients and a server on the loopback interface, as the network does: it can be held and cut."""
+    """Stands between clients and a server on the loopback interface, as the network does: it can be held and cut.
 
-    def __init__(self, server_port: int) -> None:
+    listens: it notes what clients send.
+    """
+
+    def __init__(self, server_port: int, *, port: int = 0, listens: bool = False) -> None:
+        self._listens = listens
+        self.heard: list[bytearray] = []
+        """By connection, what its client has sent."""
         self._server_port = server_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._ends: list[tuple[socket.socket, socket.socket]] = []  # of all connections there were
         self._passes = threading.Event()
         self._passes.set()
@@ -189,22 +195,27 @@ class Relay:
                 server = socket.socket()
                 self._ends.append((client, server))
                 server.connect(("127.0.0.1", self._server_port))
-                for source, sink in ((client, server), (server, client)):
-                    thread = threading.Thread(target=self._pass_on, args=(source, sink), daemon=True)
+                heard = bytearray() if self._listens else None
+                if heard is not None:
+                    self.heard.append(heard)
+                for source, sink, notes in ((client, server, heard), (server, client, None)):
+                    thread = threading.Thread(target=self._pass_on, args=(source, sink, notes), daemon=True)
                     self._threads.append(thread)
                     thread.start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, notes: bytearray | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._passes.wait()
+                if notes is not None:
+                    notes += data
                 sink.sendall(data)
 
 
 @contextlib.contextmanager
-def relay(server_port: int) -> Iterator[Relay]:
-    """A network to the server on that port that fails on request."""
-    network = Relay(server_port)
+def relay(server_port: int, *, port: int = 0, listens: bool = False) -> Iterator[Relay]:
+    """A network to the server on that port that fails on request. port: where it is reached, by default any."""
+    network = Relay(server_port, port=port, listens=listens)
     try:
         yield network
     finally:

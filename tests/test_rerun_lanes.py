@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from edge.bench.footage import pictures
-from edge.config import CameraConfig, Config, MqttConfig, PoseConfig, RerunConfig
+from edge.config import CameraConfig, Config, MqttConfig, PoseConfig, PrivacyConfig, RerunConfig
 from edge.errors import ConfigError
 from edge.event_log import EventLog
 from edge.lanes import LaneGroup
 from edge.pacing import Deadline
+from edge.privacy import Mode
 from edge.reports import CameraLost, DeviceInfo, LinkState
 from edge.rerun_lanes import RerunLanes, identity, mask_form
 from edge.rerun_log import rrd
@@ -40,6 +41,7 @@ INFO = DeviceInfo(
     model_sha256="0",
     max_people=1,
     segmentation=True,
+    privacy="full",
     skeleton=MEDIAPIPE_POSE,
     cameras={"front": "synthetic"},
     landmarks_hz=None,
@@ -49,13 +51,14 @@ INFO = DeviceInfo(
 )
 
 
-def config(*, max_people: int = 1, mqtt: MqttConfig | None = None, **rerun: object) -> Config:
+def config(*, max_people: int = 1, mqtt: MqttConfig | None = None, privacy: Mode = "full", **rerun: object) -> Config:
     return Config(
         device="bench",
         camera={"front": CameraConfig(source="synthetic")},
         pose=PoseConfig(max_people=max_people),
         mqtt=mqtt or MqttConfig(),
         rerun=RerunConfig(**rerun),
+        privacy=PrivacyConfig(mode=privacy),
     )
 
 
@@ -81,6 +84,16 @@ def observe_frames(group: LaneGroup, seqs: range) -> None:
         seen = observe(frame(seq=seq), [pose()])
         for lane in group.observers:
             lane.offer(seen)
+
+
+def film(group: LaneGroup, seqs: range) -> None:
+    """As a camera hands over what it sees, with a person and a mask in each frame."""
+    for seq in seqs:
+        seen = frame(seq=seq)
+        for lane in group.video:
+            lane.offer(seen)
+        for lane in group.observers:
+            lane.offer(observe(seen, [pose(mask=(12, 16))]))
 
 
 def test_nothing_is_logged_where_nothing_is_wanted(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def info(about: DeviceInfo, *, landmarks_type: str, commands: Sequence[str]) -> 
         model=v1.ModelInfo(name=about.model, sha256=about.model_sha256),
         max_people=about.max_people,
         segmentation=about.segmentation,
+        privacy=about.privacy,
         skeleton=v1.SkeletonInfo(
             name=skeleton.name, keypoints=list(skeleton.keypoints), connections=list(skeleton.connections)
         ),

@@ -18,7 +18,8 @@ from edge.rerun_log.entities import (
     video_entity,
 )
 
-# From above, from almost where the camera is, in metres as placement.standing_m has them; the eye goes along with those whom it looks at.
+# From above, from almost where the camera is, in metres as placement.standing_m has them. The eye goes along with
+# those whom it looks at.
 _EYE_M, _AT_M, _UP = (0.7, -1.9, 0.6), (0.0, -0.8, 3.1), (0.0, -1.0, 0.0)
 _FLOOR = rr.components.Plane3D((0.0, -1.0, 0.0), 0.0)
 

@@ -51,6 +51,12 @@ class Ranges:
         rest = [(first, last) for first, last in (left, right) if first < last]
         self._starts[low:high], self._ends[low:high] = [first for first, _ in rest], [last for _, last in rest]
 
+    def within(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The ranges of the numbers from `start` up to, not including, `end`."""
+        low, high = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        found = zip(self._starts[low:high], self._ends[low:high], strict=True)
+        return [(max(first, start), min(last, end)) for first, last in found]
+
     def first_from(self, number: int) -> int | None:
         """The least that is not below `number`."""
         at = bisect_right(self._ends, number)
@@ -159,6 +165,19 @@ class Delivery:
         """It will not get this one, though it is wanted. Whether it never did."""
         self._holes.add(number, number + 1)
         never = self.acknowledged(number)
+        self._forget_old_holes()
+        return never
+
+    def all_given_up(self, numbers: Ranges) -> Ranges:
+        """It will not get those of `numbers` that are wanted. Which of them it never had."""
+        wanted = Ranges(part for start, end in numbers for part in self._wanted.within(start, end))
+        never = Ranges(wanted)
+        for start, end in self._again:
+            never.remove(start, end)
+        for start, end in wanted:
+            self._holes.add(start, end)
+            for each in (self._wanted, self._on_its_way, self._again):
+                each.remove(start, end)
         self._forget_old_holes()
         return never
 

@@ -319,7 +319,7 @@ class _Stream:
         """Send what does not change. When that is acknowledged there is a server, and one that takes what it gets."""
         channel, limit_s = self.channel, time.monotonic() + _INTRODUCTION_S
         call = channel.begin()
-        content = memoryview(_requests(self._log.description[1]))
+        content = memoryview(_requests(self._log.description.messages))
         closed = False
         while not ended():
             while content and (room := channel.room(call)):

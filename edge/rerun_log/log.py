@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import rerun as rr
 from rerun.chunk import Chunk
 
+from edge.privacy import Shows
 from edge.rerun_log import rrd, streams
 from edge.rerun_log.delivery import Delivery, Ranges
 from edge.rerun_log.parcel import Parcel
@@ -22,7 +23,8 @@ class Entry(NamedTuple):
     number: its place in the log. framed: its messages, as they stand in an .rrd; empty where a store has it and can't
     read it any more. entity: of video that has to be
     decoded in order, else "". since: where its keyframe is, from which on all of its entity is needed to decode it;
-    its own number where nothing is, less than any where there was none.
+    its own number where nothing is, less than any where there was none. shows: the most that there is to see in it, or
+    where a store has it, in the file that it stands in.
     """
 
     number: int
@@ -30,6 +32,7 @@ class Entry(NamedTuple):
     rows: int
     entity: str
     since: int
+    shows: Shows
 
     @property
     def keyframe(self) -> bool:
@@ -39,11 +42,32 @@ class Entry(NamedTuple):
 _NO_KEYFRAME = -1
 
 
+class Description(NamedTuple):
+    """What a file begins with: its header, and the framed messages of all that does not change.
+
+    most_shown: the most that there may be to see in what follows.
+    """
+
+    header: bytes
+    messages: bytes
+    most_shown: Shows
+
+    @property
+    def framed(self) -> bytes:
+        return self.header + self.messages
+
+
 class Store(Protocol):
     """Where entries are longer than in memory, such as on a disk. Any thread may ask."""
 
     def holds(self, number: int) -> bool: ...
     def read(self, number: int) -> Entry | None: ...
+
+    def showing_more_than(self, most: Shows) -> Ranges:
+        """The numbers of what stands in files that may show more."""
+
+    def rows(self, numbers: Ranges) -> int:
+        """How many rows it holds of these."""
 
     def awaits(self, number: int) -> bool:
         """Whether this one, which it has been told of, may still come to be held."""
@@ -60,13 +84,13 @@ class Store(Protocol):
 
 
 class _Encoder:
-    """Chunks to bytes, by the SDK. description: what a file begins with, header and messages."""
+    """Chunks to bytes, by the SDK."""
 
     def __init__(self, scene: Scene) -> None:
         self._stream = scene.new_stream()
         self._bytes = rr.binary_stream(self._stream)
         scene.describe(self._stream)
-        self.description = rrd.split(self._read())
+        self.description = Description(*rrd.split(self._read()), scene.most_shown)
 
     def encode(self, chunks: Sequence[Chunk]) -> bytes:
         """The framed messages of `chunks`. What is read from the SDK is a whole file each time, of which they are all
@@ -103,6 +127,9 @@ class SceneLog:
     Where there are receivers, the newest `memory_bytes` of entries stay in memory, also those that all have: a receiver
     may come back without its memory. A store, where there is one, has entries longer. What a receiver can't get any
     more is counted as dropped. Methods may be called from any thread; those that take a `Receiver` from its own.
+
+    It is the one gate between what is logged and both disk and network: `put` refuses what shows more than the scene's
+    mode of privacy allows. What came in an opener mode before is not handed to receivers any more.
     """
 
     def __init__(self, stats: Stats) -> None:
@@ -121,8 +148,8 @@ class SceneLog:
         self._followers: list[Callable[[Entry], None]] = []
 
     @property
-    def description(self) -> tuple[bytes, bytes]:
-        """(header, framed messages) of all that does not change: what a file and a connection begin with."""
+    def description(self) -> Description:
+        """All that does not change: what a file and a connection begin with."""
         assert self._encoder is not None, "it was described"
         return self._encoder.description
 
@@ -135,15 +162,39 @@ class SceneLog:
     def kept_bytes(self) -> int:
         return self._bytes
 
-    def describe(self, scene: Scene) -> None:
-        """What the scene is, from now on; before anything is put in. Receivers get it, files begin with it."""
+    def describe(self, scene: Scene) -> bool:
+        """What the scene is, from now on; before anything is put in. Receivers get it, files begin with it.
+
+        Whether its mode of privacy is stricter than the one before. What came in that and shows more is forgotten then;
+        of what a store holds it stays there.
+        """
         encoder = _Encoder(scene)
+        now = encoder.description
         with self._lock:
             before, self._encoder = self._encoder, encoder
+            stricter = before is not None and now.most_shown < before.description.most_shown
+            if stricter:
+                self._withhold(now.most_shown)
             if before is not None:
-                self._append(encoder.description[1], rows=0, entity="", keyframe=True)
+                self._append(now.messages, rows=0, entity="", keyframe=True, shows=now.most_shown)
         if before is not None:
             before.close()
+        return stricter
+
+    def _withhold(self, most: Shows) -> None:
+        """Forget what shows more, and that anybody wants it."""
+        first = next(iter(self._kept), self._next)
+        refused = [entry for entry in self._kept.values() if entry.shows > most]
+        for entry in refused:
+            del self._kept[entry.number]
+            self._bytes -= len(entry.framed)
+        stored = Ranges() if self._store is None else self._store.showing_more_than(most)
+        stored.remove(first, self._next)  # what is in memory too is judged by what it shows itself
+        for receiver in self._receivers.values():
+            rows = sum(entry.rows for entry in refused if receiver.delivery.given_up(entry.number))
+            never = receiver.delivery.all_given_up(stored)
+            rows += self._store.rows(never) if self._store is not None else 0
+            self._stats.dropped(receiver.name, DropCause.PRIVATE, rows)
 
     def keep_longer(
         self,
@@ -178,11 +229,15 @@ class SceneLog:
         return sum(receiver.delivery.given_up(number) for number in wanted if number not in self._kept)
 
     def put(self, parcel: Parcel) -> None:
+        """What shows more than the scene's mode of privacy allows goes nowhere, and is counted."""
         with self._lock:
             assert self._encoder is not None, "it was described"
+            if parcel.shows > self._encoder.description.most_shown:
+                self._stats.dropped("rerun log", DropCause.PRIVATE, parcel.rows)
+                return
             framed = self._encoder.encode(parcel.chunks)
             entity = parcel.entity if parcel.in_order else ""
-            self._append(framed, rows=parcel.rows, entity=entity, keyframe=parcel.keyframe)
+            self._append(framed, rows=parcel.rows, entity=entity, keyframe=parcel.keyframe, shows=parcel.shows)
 
     def attach(self, key: str, name: str, on_append: Callable[[], None]) -> Receiver:
         """One that gets what comes from now on, and where there was one of this key, what that has not got.
@@ -311,12 +366,12 @@ class SceneLog:
         if self._encoder is not None:
             self._encoder.close()
 
-    def _append(self, framed: bytes, *, rows: int, entity: str, keyframe: bool) -> None:
+    def _append(self, framed: bytes, *, rows: int, entity: str, keyframe: bool, shows: Shows) -> None:
         number = self._next
         if keyframe and entity:
             self._keyframes[entity] = number
         since = self._keyframes.get(entity, _NO_KEYFRAME) if entity else number
-        entry = Entry(number, framed, rows, entity, since)
+        entry = Entry(number, framed, rows, entity, since, shows)
         self._next += 1
         if self._receivers:
             self._kept[entry.number] = entry
@@ -363,14 +418,22 @@ class SceneLog:
             if entry is None and store is not None:
                 entry = store.read(number)
             with self._lock:
-                if entry is not None and entry.framed and receiver.delivery.can_be_decoded(number, entry.since):
+                if (cause := self._why_not(receiver, entry)) is None:
                     return entry
                 lost = receiver.delivery.given_up(number)
-            if entry is None:  # it went just now, and has not been counted: it was on its way
-                self._stats.dropped(receiver.name, receiver.cause, int(lost))
-            else:
-                cause = DropCause.BROKEN_GROUP if entry.framed else DropCause.SINK_FAILED
-                self._stats.dropped(receiver.name, cause, entry.rows if lost else 0)
+            rows = 1 if entry is None else entry.rows  # what went just now has not been counted: it was on its way
+            self._stats.dropped(receiver.name, cause, rows if lost else 0)
+
+    def _why_not(self, receiver: Receiver, entry: Entry | None) -> DropCause | None:
+        """Why it is not handed over, if it is not."""
+        if entry is None:
+            return receiver.cause
+        if entry.shows > self.description.most_shown:
+            return DropCause.PRIVATE
+        if not entry.framed:
+            return DropCause.SINK_FAILED
+        decodable = receiver.delivery.can_be_decoded(entry.number, entry.since)
+        return None if decodable else DropCause.BROKEN_GROUP
 
     def _live_from(self) -> int:
         """From where on what is kept shows every video: its newest keyframes, and no more than a few seconds."""

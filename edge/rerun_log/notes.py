@@ -13,6 +13,7 @@ import numpy as np
 import rerun as rr
 from rerun.chunk import Chunk
 
+from edge.privacy import Shows
 from edge.reports import CameraLost, Event, EventsLost, MachineReport
 from edge.rerun_log.entities import DEVICE_STATS, EVENTS, LINES, stats_entity, time_columns
 from edge.rerun_log.parcel import Parcel
@@ -116,7 +117,7 @@ def notes_parcel(notes: Sequence[Note]) -> Parcel:
         indexes = time_columns([note.seq for note in rows], [note.at_ns for note in rows])
         columns = rr.TextLog.columns(text=[note.text for note in rows], level=[note.level for note in rows])
         chunks.append(Chunk.from_columns(entity, indexes, columns))
-    return Parcel(entity=notes[0].entity, chunks=tuple(chunks), rows=len(notes))
+    return Parcel(entity=notes[0].entity, chunks=tuple(chunks), rows=len(notes), shows=Shows.NUMBERS)
 
 
 def figures_parcel(
@@ -148,7 +149,7 @@ def figures_parcel(
     newest = max((counts.captured for counts in cameras.values()), default=0)
     indexes = time_columns([max(0, newest - 1)], [at_ns])
     chunks.append(Chunk.from_columns(DEVICE_STATS, indexes, _vector(of_device)))
-    return Parcel(entity=DEVICE_STATS, chunks=tuple(chunks), rows=len(chunks))
+    return Parcel(entity=DEVICE_STATS, chunks=tuple(chunks), rows=len(chunks), shows=Shows.NUMBERS)
 
 
 def _vector(figures: Sequence[float | None]) -> list[rr.ComponentColumn]:

@@ -13,6 +13,7 @@ import rerun as rr
 from numpy.typing import NDArray
 from rerun.chunk import Chunk
 
+from edge.privacy import Shows
 from edge.rerun_log.entities import (
     angles_entity,
     class_of,
@@ -94,7 +95,8 @@ def outline_parcel(observation: Observation) -> Parcel:
     edge = np.array([(0, 0), (width_px, 0), (width_px, height_px), (0, height_px), (0, 0)], np.float32)
     indexes = time_columns([observation.seq], [observation.captured_ns])
     entity = video_entity(observation.camera)
-    return Parcel(entity, (Chunk.from_columns(entity, indexes, [_column(_STRIPS, [edge], [1])]),), rows=1)
+    chunk = Chunk.from_columns(entity, indexes, [_column(_STRIPS, [edge], [1])])
+    return Parcel(entity, (chunk,), rows=1, shows=Shows.NUMBERS)
 
 
 def observation_parcel(
@@ -117,7 +119,8 @@ def observation_parcel(
         chunks.append(Chunk.from_columns(mask_entity(camera), indexes, _silhouettes(observations)))
     elif mask == "contour":
         chunks.append(Chunk.from_columns(mask_entity(camera), indexes, _contours(observations)))
-    return Parcel(entity=f"/camera/{camera}", chunks=tuple(chunks), rows=len(observations))
+    shows = Shows.NUMBERS if mask == "off" else Shows.SILHOUETTES
+    return Parcel(entity=f"/camera/{camera}", chunks=tuple(chunks), rows=len(observations), shows=shows)
 
 
 # What a column is called and how its values become Arrow's. The archetypes' own `columns` do the same and much that is

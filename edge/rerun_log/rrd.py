@@ -27,6 +27,10 @@ _FRAME = struct.Struct("<QQ")
 _GRPC_PREFIX = struct.Struct(">BI")
 
 
+_LZ4 = 2
+"""Compression of rerun/log_msg/v1alpha1/log_msg.proto: 1 is none."""
+
+
 class Kind(IntEnum):
     """What a message is. The values are those of files, and the numbers of LogMsg's fields."""
 
@@ -144,6 +148,20 @@ def chunk(payload: bytes | memoryview) -> Chunk:
             case 7, int():
                 is_static = bool(content)
     return Chunk(is_static, is_of_blueprint, made_ns)
+
+
+def arrow(payload: bytes | memoryview) -> tuple[memoryview, int | None]:
+    """Of a message of kind CHUNK the stream of Arrow's IPC format, and how many bytes it has unpacked: None where it is
+    as it is, else it is packed by LZ4, as a block. Raises BrokenRrdError."""
+    fields = dict(_fields(memoryview(payload)))
+    content, packing, unpacked_bytes = fields.get(5), fields.get(2, 1), fields.get(3)
+    if not isinstance(content, memoryview):
+        raise BrokenRrdError("a chunk has no content")
+    if packing != _LZ4:
+        return content, None
+    if not isinstance(unpacked_bytes, int):
+        raise BrokenRrdError("a chunk does not say how long it is")
+    return content, unpacked_bytes
 
 
 def is_sound(framed: bytes) -> bool:

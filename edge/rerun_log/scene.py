@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import rerun as rr
 
+from edge.privacy import Mode, Shows, most_shown
 from edge.rerun_log.blueprint import blueprint
 from edge.rerun_log.entities import (
     CLASSES,
@@ -29,14 +30,16 @@ from edge.vision.skeleton import Skeleton
 _COLOURS = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0))
 _MASK_OPACITY = 0.4
 
+PRIVACY_PROPERTY = "privacy"
+"""In the recording's properties: the mode that it was made in, by which a file says how much it may show."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """All that is known before the first frame, and how to tell it to a Rerun stream.
 
-    started_ns: when this run began, since the Unix epoch.
-    video: "h264", "jpeg" or "off". mask: "image", "contour" or "off". properties: facts about the recording, shown
-    beside it.
+    started_ns: when this run began, since the Unix epoch. video: "h264", "jpeg" or "off". mask: "image", "contour" or
+    "off". privacy: the mode that it is logged in. properties: facts about the recording, shown beside it.
     """
 
     device: str
@@ -47,6 +50,7 @@ class Scene:
     max_people: int
     video: str
     mask: str
+    privacy: Mode
     properties: Mapping[str, str]
 
     @property
@@ -56,6 +60,11 @@ class Scene:
     @property
     def recording_id(self) -> str:
         return f"{self.device}-{self.session}"
+
+    @property
+    def most_shown(self) -> Shows:
+        """The most that there may be to see in it."""
+        return most_shown(self.privacy)
 
     def new_stream(self) -> rr.RecordingStream:
         """A stream into this recording, connected to nothing yet."""
@@ -67,10 +76,10 @@ class Scene:
     def describe(self, stream: rr.RecordingStream) -> None:
         """Send everything that does not change; a receiver that is new, or has lost it, needs it first."""
         stream.send_recording_name(f"{self.device} {self.session}")
-        stream.send_recording_start_time_nanos(
-            self.started_ns
-        )  # or it would be that of the stream, of which more follow
-        stream.send_property("device", rr.AnyValues(drop_untyped_nones=True, **self.properties))
+        # Or it would be that of the stream, of which more may follow.
+        stream.send_recording_start_time_nanos(self.started_ns)
+        properties = {**self.properties, PRIVACY_PROPERTY: self.privacy}
+        stream.send_property("device", rr.AnyValues(drop_untyped_nones=True, **properties))
         classes = range(1, CLASSES + 1)
         stream.log("/", rr.AnnotationContext([self._class_description(each) for each in classes]), static=True)
         silhouettes = [rr.AnnotationInfo(id=0, label="background", color=(0, 0, 0, 0))]

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from edge.errors import ConfigError, ConfigProblem
 from edge.logs import FaultLog
-from edge.rerun_log import rrd
+from edge.privacy import Shows
+from edge.rerun_log import disclosure, rrd
 from edge.rerun_log.arrears import Arrears, Note
 from edge.rerun_log.delivery import Ranges
-from edge.rerun_log.log import Entry
+from edge.rerun_log.log import Description, Entry
 from edge.rerun_log.recordings import is_being_written
 from edge.stats import DropCause, Stats
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 NAME = re.compile(r"(?P<recording>.+)\.(?P<part>\d{4,})\.rrd")
 """How the files of recordings are called: `<recording id>.0001.rrd`."""
+
+HOW_TO_DELETE = "edge-pose recordings list shows the recordings, and prune deletes them"
 
 _SYNC_EVERY_S = 5.0
 """What a power cut may cost. A kill of the process costs nothing that was written."""
@@ -51,10 +54,12 @@ class _NoRoomError(Exception):
 class _Segment:
     """One file, and where in it each of its entries is."""
 
-    def __init__(self, path: Path, first: int, made_ns: int | None = None) -> None:
-        """made_ns: when an earlier run wrote it; None for a file of this run."""
+    def __init__(self, path: Path, first: int, most_shown: Shows, made_ns: int | None = None) -> None:
+        """most_shown: the most that there may be to see in it. made_ns: when an earlier run wrote it; None for a file
+        of this run."""
         self.path = path
         self.first = first
+        self.most_shown = most_shown
         self.made_ns = made_ns
         self.is_going = False
         self.nbytes = 0
@@ -105,6 +110,10 @@ class _Segment:
             return zlib.crc32(framed) == self._sums[number - self.first]
         return rrd.is_sound(framed)
 
+    def rows(self, numbers: Ranges) -> int:
+        found = numbers.within(self.first, self.end)
+        return sum(sum(self._rows[start - self.first : end - self.first]) for start, end in found)
+
     def entries(self) -> list[tuple[int, int]]:
         """(number, rows) of each."""
         return [(number, rows) for number, rows in enumerate(self._rows, self.first) if number in self]
@@ -115,7 +124,7 @@ class _Segment:
     @classmethod
     def scanned(cls, path: Path) -> _Segment:
         """A file of an earlier run, each of its messages an entry; `first` is to be set. Raises OSError."""
-        segment = cls(path, 0, path.stat().st_mtime_ns)
+        segment = cls(path, 0, disclosure.most_shown(path), path.stat().st_mtime_ns)
         segment.nbytes = rrd.HEADER_BYTES
         for end in ends_of_messages(path):
             segment._add(rows=1, back=0, entity=0, framed=None)
@@ -168,7 +177,7 @@ class Segments:
         device: str,
         keep_bytes: int,
         keep_free_bytes: int,
-        description: Callable[[], tuple[bytes, bytes]],
+        description: Callable[[], Description],
         gone: Callable[[Sequence[tuple[int, int]]], None],
         stats: Stats,
     ) -> None:
@@ -195,6 +204,7 @@ class Segments:
         self._faults = FaultLog(log)
         self._damage = FaultLog(log)
         self._lateness = FaultLog(log)
+        self._withheld = FaultLog(log)
         self._retry_s = 0.0
         self._pauses_by = DropCause.DISK_BUDGET
         self._look_s = 0.0
@@ -261,13 +271,21 @@ class Segments:
         with self._lock:
             return self._segment_of(number) is not None
 
+    def showing_more_than(self, most: Shows) -> Ranges:
+        with self._lock:
+            return Ranges((each.first, each.end) for each in self._segments if each.most_shown > most)
+
+    def rows(self, numbers: Ranges) -> int:
+        with self._lock:
+            return sum(each.rows(numbers) for each in self._segments)
+
     def read(self, number: int) -> Entry | None:
         with self._lock:
             if (segment := self._segment_of(number)) is None:
                 return None
             offset, length, rows, since, entity = segment.place(number)
             named = self._entities[entity - 1] if entity else ""
-            path = segment.path
+            path, shows = segment.path, segment.most_shown
         framed = b""
         with contextlib.suppress(OSError), path.open("rb") as file:
             file.seek(offset)
@@ -277,13 +295,17 @@ class Segments:
         if not segment.is_sound(number, framed):
             self._damage.failed("%s is damaged or gone: what was at byte %d is not shipped", path, offset)
             framed = b""
-        return Entry(number, framed, rows, named, since)
+        return Entry(number, framed, rows, named, since, shows)
 
     def owed(self, receiver: str) -> Ranges:
         """Some more of what it lacks of what earlier runs recorded, as numbers, which are negative: one file's. None
-        when that was all."""
+        when that was all, or when it was a file that shows more than may leave by now: that is owed no more."""
         with self._adopting:
             while (path := self._next_unadopted(receiver)) is not None:
+                if self._shows_too_much(path):
+                    with self._lock:
+                        self._unadopted[receiver].pop(path)
+                    return Ranges()
                 segment = self._adopted(path)
                 with self._lock:
                     lacking = self._unadopted[receiver].pop(path) if segment is not None else ()
@@ -333,6 +355,15 @@ class Segments:
         with self._lock:
             return next((path for path in self._unadopted.get(receiver, ()) if path not in self._unusable), None)
 
+    def _shows_too_much(self, path: Path) -> bool:
+        """Of a file of an earlier run."""
+        with contextlib.suppress(OSError):  # what can't be read is told where it is looked through
+            if disclosure.most_shown(path) > self._description().most_shown:
+                told = "%s shows more than privacy.mode allows: what was not shipped of it stays there; %s"
+                self._withheld.failed(told, path, HOW_TO_DELETE)
+                return True
+        return False
+
     def _adopted(self, path: Path) -> _Segment | None:
         """A file of an earlier run, which can be read by number from now on. Looking through it takes a while, so that
         is done when its turn comes. None where that can't be; as long as it is there it is owed then."""
@@ -369,7 +400,7 @@ class Segments:
         description = self._description()
         try:
             self._look_around()
-            self._make_room(sum(map(len, description)))
+            self._make_room(len(description.framed))
             self._begin_segment(description, number)
         except (_NoRoomError, OSError) as error:
             self._stop(error)
@@ -378,11 +409,17 @@ class Segments:
         if self._file is None and time.monotonic() < self._retry_s:
             self._stats.dropped("recording", self._pauses_by, entry.rows)
             return
+        description = self._description()
+        # A lane that was left behind may still bring what came in an opener mode: no file that says that it was made in
+        # a stricter one has it.
+        if entry.shows > description.most_shown:
+            self._stats.dropped("recording", DropCause.PRIVATE, entry.rows)
+            return
         if not self._can_be_decoded(entry):
             self._stats.dropped("recording", DropCause.BROKEN_GROUP, entry.rows)
             return
         try:
-            self._append(entry)
+            self._append(entry, description)
         except (_NoRoomError, OSError) as error:
             self._stop(error)
             self._stats.dropped("recording", self._pauses_by, entry.rows)
@@ -399,13 +436,13 @@ class Segments:
             self._expected = entry.number + 1
         return decodable
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: Entry, description: Description) -> None:
+        """Into a file that begins with `description`."""
         if time.monotonic() >= self._look_s:
             self._look_around()
-        description = self._description()
         current = self._segments[-1] if self._segments and self._file is not None else None
         if current is None or self._described_by is not description or self._should_end(current, entry):
-            self._make_room(sum(map(len, description)) + len(entry.framed))
+            self._make_room(len(description.framed) + len(entry.framed))
             current = self._begin_segment(description, entry.number)
         else:
             self._make_room(len(entry.framed))
@@ -429,15 +466,14 @@ class Segments:
             self._entities.append(entity)
         return self._entities.index(entity) + 1
 
-    def _begin_segment(self, description: tuple[bytes, bytes], first: int) -> _Segment:
+    def _begin_segment(self, description: Description, first: int) -> _Segment:
         self._end_segment()
         self._file, path = self._new_file()
-        segment = _Segment(path, first)
+        segment = _Segment(path, first, description.most_shown)
         with self._lock:
             self._segments.append(segment)
         self._segment_bytes = max(_LEAST_SEGMENT_BYTES, min(_MOST_SEGMENT_BYTES, self._room_bytes // _SEGMENTS))
-        begin = b"".join(description)
-        segment.nbytes = segment.description_end = _write_all(self._file, begin, 0)
+        segment.nbytes = segment.description_end = _write_all(self._file, description.framed, 0)
         self._described_by = description
         self._faults.worked("recording into %s again", self._directory)
         return segment

@@ -17,6 +17,7 @@ from rerun.chunk import Chunk
 
 from edge import jpeg
 from edge.config import KbitRate, RerunConfig
+from edge.privacy import Shows
 from edge.rerun_log.entities import time_columns, video_entity
 from edge.rerun_log.parcel import Parcel
 from edge.stats import DropCause, Stats
@@ -202,6 +203,7 @@ class VideoSink:
             rows=len(run),
             in_order=in_order,
             keyframe=run[0].keyframe,
+            shows=Shows.PICTURES,
         )
 
 

@@ -176,6 +176,7 @@ def about() -> Scene:
         max_people=1,
         video="h264",
         mask="image",
+        privacy="full",
         properties={},
     )
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,7 @@ def device(name: str = "bench", *cameras: str, streams: Streams = EVERY_FRAME) -
         model_sha256="0",
         max_people=1,
         segmentation=True,
+        privacy="full",
         skeleton=MEDIAPIPE_POSE,
         cameras=dict.fromkeys(cameras or ("front",), "test"),
         landmarks_hz=streams.landmarks_hz,
@@ -628,6 +630,29 @@ def test_a_snapshot_is_published_before_the_reply_that_tells_of_it() -> None:
             "height_px": 480,
             "bytes": 100_002,
         }
+
+
+def test_where_no_picture_may_leave_none_is_offered_and_one_that_was_taken_before_is_not_published() -> None:
+    with mosquitto() as broker, subscriber(broker.port) as outside, bench(broker.url, home_assistant=True) as hall:
+        outside.send("pose/v1/bench/cmd/snapshot", '{"camera": "front"}')
+        command = hall.order()
+        info, streams = hall.standing.knowledge.now
+        hall.standing.knowledge.now = (replace(info, privacy="mask"), streams)
+        command.answer(Answer(still=Still("front", 7, 1_700_000_000_123_456_000, 640, 480, b"\xff\xd8")))
+        reply = "pose/v1/bench/reply/snapshot"
+        hall.until(lambda: outside.payloads(reply))
+        assert "privacy.mode does not let a picture leave" in outside.newest(reply)["error"]["text"]
+        hall.until(lambda: outside.newest(INFO)["privacy"] == "mask")
+        assert set(v1.REQUESTS) - {*outside.newest(INFO)["commands"]} == {"snapshot"}
+
+        def gone() -> set[str]:
+            return {name for name, part in outside.newest(DISCOVERY)["cmps"].items() if part.keys() == {"p"}}
+
+        hall.until(lambda: gone() == {"front_snapshot", "front_capture"})
+        hall.standing.knowledge.now = (info, streams)
+        hall.until(lambda: not gone())
+        assert outside.newest(INFO)["commands"] == [*v1.REQUESTS]
+        assert not outside.payloads(SNAPSHOT)
 
 
 def test_home_assistant_is_told_again_when_it_starts() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import rerun as rr
 from rerun.chunk import Chunk
 
+from edge.privacy import Mode, Shows, most_shown
 from edge.rerun_log.entities import time_columns, video_entity
 from edge.rerun_log.log import Entry, SceneLog
 from edge.rerun_log.observations import observation_parcel
@@ -24,11 +25,14 @@ def scene(
     *,
     cameras: tuple[str, ...] = ("front",),
     max_people: int = 1,
-    video: str = "h264",
-    mask: str = "image",
+    video: str | None = None,
+    mask: str | None = None,
+    privacy: Mode = "full",
     device: str = "bench",
     session: str = "20260101T000000Z-0000abcd",
 ) -> Scene:
+    """video, mask: by default what the mode of privacy allows."""
+    most = most_shown(privacy)
     return Scene(
         device=device,
         session=session,
@@ -36,8 +40,9 @@ def scene(
         cameras=cameras,
         skeleton=MEDIAPIPE_POSE,
         max_people=max_people,
-        video=video,
-        mask=mask,
+        video=video or ("h264" if most >= Shows.PICTURES else "off"),
+        mask=mask or ("image" if most >= Shows.SILHOUETTES else "off"),
+        privacy=privacy,
         properties={"board": "test"},
     )
 
@@ -59,13 +64,13 @@ class Recorder:
             gone=self.log.gone,
             stats=self.stats,
         )
-        self._arrived: list[Entry] = []
-        self.log.keep_longer(self.segments, self._arrived.append)
+        self.arrived: list[Entry] = []
+        self.log.keep_longer(self.segments, self.arrived.append)
 
     def put(self, parcel: Parcel) -> None:
         self.log.put(parcel)
-        self.segments.write(self._arrived)
-        self._arrived.clear()
+        self.segments.write(self.arrived)
+        self.arrived.clear()
 
     def close(self) -> Path:
         """Its first file."""

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from edge.privacy import Mode, Shows
 from edge.rerun_log import rrd
 from edge.rerun_log.arrears import Arrears, Note, path_of_notes
 from edge.rerun_log.log import Entry, Receiver
 from edge.rerun_log.segments import Segments
 from edge.stats import DropCause
-from tests.rerun_log.scenes import Recorder, scene, video_parcel
+from tests.rerun_log.scenes import Recorder, points_parcel, scene, video_parcel
+from tests.rerun_log.seen import in_file, shown
+from tests.rerun_log.test_disclosure import without_property
 
 pytestmark = pytest.mark.integration
 
@@ -242,3 +245,90 @@ def test_what_the_next_run_ships_is_not_counted_as_dropped(tmp_path: Path) -> No
     first.log.put(video_parcel(3))  # which does not come to be recorded
     first.close()
     assert first.stats.drops() == {("hub", DropCause.STOPPED): 8}
+
+
+class TestPrivacy:
+    """What an earlier run left in an opener mode."""
+
+    @pytest.mark.parametrize(("before", "now"), [("full", "mask"), ("full", "landmarks"), ("mask", "landmarks")])
+    def test_it_is_owed_no_more_stays_on_the_disk_and_is_told(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, before: Mode, now: Mode
+    ) -> None:
+        left = {}
+        for session in ("1", "2"):
+            first = Recorder(tmp_path, scene(session=session, privacy=before))
+            attached(first)
+            first.put(points_parcel(0))
+            left[first.segments.path] = first.segments.path.stat().st_size
+            first.close()
+        second = Recorder(tmp_path, scene(session="3", privacy=now))
+        receiver = attached(second)
+        assert not shipped(second, receiver)
+        assert not shipped(second, receiver)
+        second.put(points_parcel(1))
+        second.log.connected(receiver)
+        assert len(shipped(second, receiver)) == 1
+        second.close()
+        assert caplog.text.count("shows more than privacy.mode allows") == 1
+        assert "edge-pose recordings list" in caplog.text
+        assert left == {path: path.stat().st_size for path in left}
+        third = Recorder(tmp_path, scene(session="4", privacy=before))
+        assert not shipped(third, attached(third)), "once it must not leave, it does not leave later either"
+        third.close()
+
+    @pytest.mark.parametrize(("before", "now"), [("landmarks", "mask"), ("mask", "full"), ("landmarks", "landmarks")])
+    def test_what_shows_no_more_is_owed_as_ever(self, tmp_path: Path, before: Mode, now: Mode) -> None:
+        first = Recorder(tmp_path, scene(session="1", privacy=before))
+        attached(first)
+        first.put(points_parcel(0))
+        first.close()
+        second = Recorder(tmp_path, scene(session="2", privacy=now))
+        assert chunks(shipped(second, attached(second))) == messages_of(tmp_path / "bench-1.0001.rrd")
+        second.close()
+
+    def test_a_file_from_before_there_were_modes_counts_as_full(self, tmp_path: Path) -> None:
+        first = Recorder(tmp_path, scene(session="1", privacy="landmarks"))
+        attached(first)
+        first.put(points_parcel(0))
+        path = first.segments.path
+        first.close()
+        note = path_of_notes(tmp_path, "bench").read_bytes()
+        for mode, is_owed in (("landmarks", False), ("full", True)):
+            path.write_bytes(without_property(path.read_bytes()))
+            path_of_notes(tmp_path, "bench").write_bytes(note)
+            second = Recorder(tmp_path, scene(session=f"2-{mode}", privacy=mode))
+            assert bool(shipped(second, attached(second))) is is_owed
+            second.close()
+
+    def test_a_later_file_in_an_opener_mode_is_not_taken_for_one_of_the_noted_mode(self, tmp_path: Path) -> None:
+        """A note says: what comes after this file is lacking too. What comes after it may have been anything."""
+        first = Recorder(tmp_path, scene(session="1", privacy="landmarks"))
+        attached(first)
+        first.put(points_parcel(0))
+        first.log.release()  # as if the link were taken out of the configuration
+        first.log.describe(scene(session="1", privacy="full"))
+        first.segments.begin(first.log.next)
+        first.log.keep_longer(first.segments, first.arrived.append)
+        first.put(video_parcel(0))
+        end_as_if_killed(first)
+        landmarks, full = sorted(tmp_path.glob("*.rrd"))
+        second = Recorder(tmp_path, scene(session="2", privacy="landmarks"))
+        assert chunks(shipped(second, attached(second))) == messages_of(landmarks)
+        assert max(map(shown, in_file(full))) is Shows.PICTURES
+        second.close()
+
+    def test_debts_taken_up_in_an_opener_mode_go_no_further_in_a_stricter_one(self, tmp_path: Path) -> None:
+        first = Recorder(tmp_path, scene(session="1"))
+        attached(first)
+        for number in range(4):
+            first.put(video_parcel(number))
+        first.close()
+        second = Recorder(tmp_path, scene(session="2"))
+        receiver = attached(second)
+        assert len(shipped(second, receiver, most=2)) == 2
+        left = len(messages_of(tmp_path / "bench-1.0001.rrd")) - 2
+        second.log.describe(scene(session="2", privacy="landmarks"))
+        second.log.connected(receiver)
+        assert [entry.number for entry in shipped(second, receiver)] == [0], "that it is another mode now"
+        assert second.stats.drops() == {("hub", DropCause.PRIVATE): left}
+        second.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import settings
@@ -18,11 +19,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from edge.privacy import Mode, Shows, most_shown
 from edge.rerun_log import rrd
 from edge.rerun_log.delivery import Ranges
 from edge.rerun_log.log import Entry, Receiver, SceneLog
+from edge.rerun_log.observations import observation_parcel
 from edge.rerun_log.parcel import Parcel
 from edge.stats import DropCause, Stats
+from edge.vision.observation import observe
+from tests.conftest import frame, pose
 from tests.rerun_log.scenes import points_parcel, scene, video_parcel
 
 pytestmark = pytest.mark.integration
@@ -55,6 +60,13 @@ class Cupboard:
 
     def holds(self, number: int) -> bool:
         return number in self.entries
+
+    def showing_more_than(self, most: Shows) -> Ranges:
+        """As if each entry had a file of its own."""
+        return Ranges((number, number + 1) for number, entry in self.entries.items() if entry.shows > most)
+
+    def rows(self, numbers: Ranges) -> int:
+        return sum(entry.rows for number, entry in self.entries.items() if number in numbers)
 
     def read(self, number: int) -> Entry | None:
         return self.entries.get(number)
@@ -389,11 +401,113 @@ def test_another_description_goes_to_all_and_is_what_a_connection_begins_with(be
     assert bench.log.description != before
     entries = list(iter(lambda: bench.log.next_live(receiver), None))
     assert [entry.rows for entry in entries] == [2, 0, 2]
-    assert entries[1].framed == bench.log.description[1]
+    assert entries[1].framed == bench.log.description.messages
+
+
+class TestPrivacy:
+    """k, d: video; p: points."""
+
+    def put(self, bench: Bench, kinds: str) -> None:
+        for kind in kinds:
+            if kind == "p":
+                bench.put(points_parcel(0))
+            else:
+                bench.video(kind, size=1000)
+
+    @pytest.mark.parametrize(("mode", "passes"), [("full", 3), ("mask", 2), ("landmarks", 1)])
+    def test_what_shows_more_than_the_mode_allows_is_refused_and_counted(
+        self, bench: Bench, mode: Mode, passes: int
+    ) -> None:
+        assert not bench.log.describe(scene(privacy="full")), "it is as it was"
+        bench.log.describe(scene(privacy=mode, video="off"))
+        receiver, store = bench.attach(), bench.keep_longer()
+        bench.log.connected(receiver)
+        people = [observe(frame(seq=0), [pose(mask=(12, 16))])]
+        for parcel in (points_parcel(0), observation_parcel("front", people, mask="image"), video_parcel(0)):
+            bench.put(parcel)
+        assert len(bench.live(receiver)) == len(store.entries) == passes
+        rows = {3: 0, 2: 8, 1: 8 + 1}[passes]
+        assert bench.dropped(DropCause.PRIVATE, "rerun log") == rows
+
+    def test_what_is_kept_in_memory_of_before_is_forgotten_as_far_as_it_shows_more(self, bench: Bench) -> None:
+        receiver = bench.attach()
+        self.put(bench, "kpdp")
+        before = bench.log.kept_bytes
+        assert bench.log.describe(scene(privacy="landmarks", video="off"))
+        assert bench.log.kept_bytes < before - 2000 + len(bench.log.description.messages)
+        bench.log.connected(receiver)
+        assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [1, 3, 4]
+        assert bench.stats.drops() == {(LINK, DropCause.PRIVATE): 4}
+
+    def test_of_what_the_store_holds_of_before_nothing_is_sent_that_shows_more(self, bench: Bench) -> None:
+        store, receiver = bench.keep_longer(), bench.attach()
+        self.put(bench, "kpdpd")
+        bench.log.memory_bytes = 1
+        self.put(bench, "p")
+        bench.log.describe(scene(privacy="landmarks", video="off"))
+        assert store.holds(0), "it stays there"
+        bench.log.connected(receiver)
+        assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [1, 3, 5, 6]
+        assert bench.stats.drops() == {(LINK, DropCause.PRIVATE): 6}
+
+    def test_what_a_store_has_in_a_file_that_shows_more_is_not_sent_from_there(self, bench: Bench) -> None:
+        """Points that stood in memory when the mode became stricter, and are in a file with pictures."""
+        store, receiver = bench.keep_longer(), bench.attach()
+        self.put(bench, "kp")
+        store.entries = {number: entry._replace(shows=Shows.PICTURES) for number, entry in store.entries.items()}
+        bench.log.describe(scene(privacy="landmarks", video="off"))
+        bench.log.memory_bytes = 1
+        self.put(bench, "p")
+        bench.log.connected(receiver)
+        assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [2, 3]
+        assert bench.stats.drops() == {(LINK, DropCause.PRIVATE): 4}
+
+    def test_a_peer_that_has_forgotten_gets_none_of_it_again(self, bench: Bench) -> None:
+        bench.keep_longer()
+        receiver = bench.attach()
+        bench.log.connected(receiver)
+        self.put(bench, "kpdp")
+        bench.acknowledge(receiver, *bench.live(receiver))
+        bench.log.describe(scene(privacy="landmarks", video="off"))
+        bench.log.forgotten(receiver)
+        bench.log.connected(receiver)
+        assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [1, 3, 4]
+        assert not bench.stats.drops(), "it had the rest once"
+
+    def test_what_was_on_its_way_is_not_sent_again(self, bench: Bench) -> None:
+        bench.keep_longer()
+        receiver = bench.attach()
+        bench.log.connected(receiver)
+        self.put(bench, "kpd")
+        assert bench.live(receiver) == [0, 1, 2]
+        bench.log.describe(scene(privacy="mask", video="off"))
+        bench.fail(receiver, 0, 1, 2)
+        bench.log.connected(receiver)
+        assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [1, 3]
+
+    def test_a_description_of_an_opener_mode_is_sent_no_more(self, bench: Bench) -> None:
+        receiver = bench.attach()
+        bench.log.describe(scene(cameras=("front", "back")))
+        bench.log.describe(scene(privacy="landmarks", video="off"))
+        bench.log.connected(receiver)
+        (entry,) = list(iter(lambda: bench.log.next_of_gap(receiver), None))
+        assert entry.framed == bench.log.description.messages
+
+    def test_an_opener_mode_lets_pictures_through_again_from_then_on(self, bench: Bench) -> None:
+        receiver = bench.attach()
+        for mode, stricter in (("mask", True), ("landmarks", True), ("landmarks", False), ("full", False)):
+            assert bench.log.describe(scene(privacy=mode)) is stricter
+            self.put(bench, "kp")
+        bench.log.connected(receiver)
+        sent = sorted([*bench.live(receiver), *bench.gap(receiver)])
+        entries = {number: bench.log._kept[number].shows for number in sent}
+        assert list(entries.values()).count(Shows.PICTURES) == 2, "the newest description, and the newest picture"
+        assert bench.dropped(DropCause.PRIVATE, "rerun log") == 6
 
 
 class Ledger(RuleBasedStateMachine):
-    """Whatever happens, each row is sent, dropped or still wanted; and video never lacks what it continues."""
+    """Whatever happens, each row is sent, dropped or still wanted; video never lacks what it continues; and nothing is
+    sent that shows more than the mode of that time allows."""
 
     names = ("hub", "viewer")
 
@@ -410,6 +524,7 @@ class Ledger(RuleBasedStateMachine):
         self.log = self.bench.log
         self.receivers = {name: self.bench.attach(name) for name in self.names}
         self.number_of_rows: dict[int, int] = {}
+        self.most = Shows.PICTURES
 
     @rule(kinds=st.text("kddp", min_size=1, max_size=6), camera=st.sampled_from(["front", "back"]))
     def put(self, kinds: str, camera: str) -> None:
@@ -419,9 +534,22 @@ class Ledger(RuleBasedStateMachine):
                 self.bench.put(points_parcel(number, rows=3))
             else:
                 self.bench.video(kind, camera, size=1000)
+                if self.most < Shows.PICTURES:
+                    continue
             self.number_of_rows[before] = 3 if kind == "p" else 2
             for name in self.names:
                 self.rows[name] += self.number_of_rows[before]
+
+    @rule(mode=st.sampled_from(get_args(Mode)))
+    def become(self, mode: Mode) -> None:
+        """As after a reload: the links have ended."""
+        for name in self.names:
+            self.fail(name)
+        self.number_of_rows[self.log.next] = 0
+        self.log.describe(scene(privacy=mode))
+        self.most = most_shown(mode)
+        if self.store is not None:
+            self.store.tidy()
 
     @rule(name=st.sampled_from(names))
     def connect(self, name: str) -> None:
@@ -439,6 +567,7 @@ class Ledger(RuleBasedStateMachine):
                 assert entry.number not in self.on_its_way[name]
                 assert entry.number not in self.has[name]
                 assert entry.rows == self.number_of_rows[entry.number]
+                assert entry.shows <= self.most
                 self.entries[entry.number] = entry
                 self.on_its_way[name][entry.number] = entry.rows
 

@@ -22,7 +22,7 @@ def described(directory: Path, *cameras: str, about: Scene | None = None) -> Pat
     log = SceneLog(Stats([]))
     log.describe(about or scene(max_people=2, cameras=cameras or ("front",)))
     path = directory / "described.rrd"
-    path.write_bytes(b"".join(log.description))
+    path.write_bytes(log.description.header + log.description.messages)
     log.close()
     return path
 

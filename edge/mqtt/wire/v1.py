@@ -127,6 +127,10 @@ class Info(Message, frozen=True, kw_only=True):
     model: ModelInfo
     max_people: Annotated[int, Meta(ge=1, description="as many are found in a frame at most")]
     segmentation: Annotated[bool, Meta(description="whether there are masks of people, in Rerun")]
+    privacy: Annotated[
+        Literal["full", "mask", "landmarks"],
+        Meta(description="what may leave the device: pictures too, silhouettes at most, or nothing to see"),
+    ] = "full"
     skeleton: SkeletonInfo
     cameras: Annotated[dict[str, CameraInfo], Meta(description="by name")]
     landmarks: StreamInfo
