@@ -29,6 +29,7 @@ from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
 from edge.logs import printable
 from edge.pipeline import CameraPipeline
+from edge.privacy import Shows, most_shown
 from edge.settings import Settings, Written, state_directory
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,8 @@ class Reconciler:
         return list(self._app.daemon.cameras) if camera is None else [self._known(camera).name]
 
     def _still(self, camera: str | None) -> Still:
+        if most_shown(mode := self._app.config.privacy.mode) < Shows.PICTURES:
+            raise _refused("privacy.mode", mode, "no picture leaves this device; change it in the configuration")
         names = self._meant(camera)
         if len(names) > 1:
             raise _refused("camera", "", f"is required where there are several: {', '.join(names)}")

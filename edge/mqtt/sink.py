@@ -23,6 +23,7 @@ from edge.mqtt.session import Delivery, Session
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 from edge.pacing import Deadline, RateGate
+from edge.privacy import Shows, most_shown
 from edge.reports import BrokerReach, DeviceInfo, HealthReport
 from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.observation import Observation
@@ -279,7 +280,7 @@ class MqttSink:
 
     def _retain_all(self, info: DeviceInfo, streams: Streams, statuses: dict[str, CameraStatus]) -> None:
         if info is not self._told:
-            about = messages.info(info, landmarks_type=streams.landmarks_type, commands=self._verbs)
+            about = messages.info(info, landmarks_type=streams.landmarks_type, commands=self._obeyed(info))
             current = {self._topics.state, self._topics.info, *map(self._topics.status, info.cameras)}
             retained = {self._topics.info: v1.encode(about)}
             if self._home_assistant:
@@ -297,6 +298,10 @@ class MqttSink:
             self._retain(topic, content, v1.JSON)
         for camera, status in statuses.items():
             self._retain(self._topics.status(camera), status.encode(), v1.TEXT)
+
+    def _obeyed(self, info: DeviceInfo) -> list[str]:
+        """The verbs that are good for something: one that asks for a picture is refused where none may leave."""
+        return [verb for verb in self._verbs if verb != "snapshot" or _may_show(info)]
 
     def _before(self, now: v1.Info, stale: Iterable[str]) -> v1.Info:
         """What Home Assistant may still know of this device: also cameras that went while it was down."""
@@ -360,7 +365,9 @@ class MqttSink:
             self._publish("reply", message)
         for asked, answer in self._answers.take():
             told = answer
-            if answer.still is not None and not self._show(answer.still):
+            if answer.still is not None and not _may_show(self._knowledge.now[0]):  # it was taken before a reload
+                told = Answer(Refusal.FAILED, "privacy.mode does not let a picture leave this device any more")
+            elif answer.still is not None and not self._show(answer.still):
                 told = Answer(Refusal.FAILED, "the broker did not take the picture: it is too large, or comes too fast")
             self._publish("reply", commands.reply(asked, told))
 
@@ -372,3 +379,8 @@ class MqttSink:
 
     def _state(self, state: v1.DeviceState) -> Message:
         return Message(self._topics.state, state.encode(), qos=1, retain=True, content_type=v1.TEXT)
+
+
+def _may_show(info: DeviceInfo) -> bool:
+    """Whether pictures may leave the device."""
+    return most_shown(info.privacy) >= Shows.PICTURES
