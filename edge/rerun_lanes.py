@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edge.rerun_log.parcel import Parcel
     from edge.rerun_log.scene import Scene
     from edge.rerun_log.segments import Segments
+    from edge.rerun_log.video import VideoSink
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,10 @@ class RerunLanes:
             outputs.append(recording)
             follow = recording.offer
 
+        film = None if video(config) == "off" else _video_sink(rerun, scene_log.put, self._stats)
+
         def begin() -> None:
+            scene_log.want_keyframes = _nobody_encodes if film is None else film.want_keyframes
             scene_log.memory_bytes = rerun.backlog_mb * 1_000_000
             if scene_log.describe(scene) and before is not None:
                 told = "privacy.mode is %s now: what was recorded before stays in %s, and is not shipped any more; %s"
@@ -117,7 +121,6 @@ class RerunLanes:
                 log.warning(told, left, before)
             scene_log.retain(forwarders)
 
-        sink = None if video(config) == "off" else _video_sink(rerun, scene_log.put, self._stats)
         self._standing = Standing(
             recording=segments.path if segments is not None and follow is not None else None,
             link=next(iter(forwarders.values()), None),
@@ -126,7 +129,7 @@ class RerunLanes:
         )
         return LaneGroup(
             observers=(_scene_lane(config, scene_log.put, self._stats),),
-            video=() if sink is None else (video_lane(sink, self._stats),),
+            video=() if film is None else (video_lane(film, self._stats),),
             others=(self._notes(scene_log.put),),
             outputs=tuple(outputs),
             shown=None if rerun.frames_hz == "unlimited" else Shown(rerun.frames_hz),
@@ -275,7 +278,7 @@ def video_lane(sink: Sink[Filmed], stats: Stats) -> Lane[Filmed]:
     return Lane("rerun video", sink, stats, capacity=_FRAME_BYTES, weigh=weight, linger_s=_RERUN_LINGER_S)
 
 
-def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None], stats: Stats) -> Sink[Filmed]:
+def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None], stats: Stats) -> VideoSink:
     from edge.rerun_log.video import VideoSink
 
     return VideoSink(rerun, put, stats)
@@ -329,6 +332,10 @@ class _Notes:
         cameras = self._stats.cameras
         counted = [cameras[camera]] if camera in cameras else cameras.values()
         return max(0, max((each.captured for each in counted), default=0) - 1)
+
+
+def _nobody_encodes() -> None:
+    """There is no video, and so nobody who could be asked for a keyframe."""
 
 
 def recording_lane(segments: Sink[Entry], stats: Stats) -> Lane[Entry]:

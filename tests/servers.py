@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,14 +148,18 @@ def no_subscriptions_settings(folder: Path) -> str:
 class Relay:
     """Stands between clients and a server on the loopback interface, as the network does: it can be held and cut.
 
-    listens: it notes what clients send.
+    listens: it notes what clients send. bytes_s: so much it lets through each way, None for all; a little more waits in
+    buffers.
     """
 
-    def __init__(self, server_port: int, *, port: int = 0, listens: bool = False) -> None:
+    def __init__(self, server_port: int, *, port: int = 0, listens: bool = False, bytes_s: float | None = None) -> None:
         self._listens = listens
         self.heard: list[bytearray] = []
         """By connection, what its client has sent."""
         self._server_port = server_port
+        self._bytes_s = bytes_s
+        self.to_server = 0
+        """How many bytes went there."""
         self._listener = socket.create_server(("127.0.0.1", port))
         self._ends: list[tuple[socket.socket, socket.socket]] = []  # of all connections there were
         self._passes = threading.Event()
@@ -194,28 +199,43 @@ class Relay:
                 client = self._listener.accept()[0]
                 server = socket.socket()
                 self._ends.append((client, server))
-                server.connect(("127.0.0.1", self._server_port))
+                try:
+                    server.connect(("127.0.0.1", self._server_port))
+                except ConnectionError:  # it is away
+                    client.shutdown(socket.SHUT_RDWR)
+                    continue
                 heard = bytearray() if self._listens else None
                 if heard is not None:
                     self.heard.append(heard)
                 for source, sink, notes in ((client, server, heard), (server, client, None)):
-                    thread = threading.Thread(target=self._pass_on, args=(source, sink, notes), daemon=True)
+                    thread = threading.Thread(
+                        target=self._pass_on,
+                        args=(source, sink, notes),
+                        kwargs={"to_server": sink is server},
+                        daemon=True,
+                    )
                     self._threads.append(thread)
                     thread.start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, notes: bytearray | None) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, notes: bytearray | None, *, to_server: bool) -> None:
+        if self._bytes_s is not None:
+            source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
+            while data := source.recv(65536 if self._bytes_s is None else 4096):
                 self._passes.wait()
                 if notes is not None:
                     notes += data
+                if self._bytes_s is not None:
+                    time.sleep(len(data) / self._bytes_s)
                 sink.sendall(data)
+                self.to_server += len(data) if to_server else 0
 
 
 @contextlib.contextmanager
-def relay(server_port: int, *, port: int = 0, listens: bool = False) -> Iterator[Relay]:
-    """A network to the server on that port that fails on request. port: where it is reached, by default any."""
-    network = Relay(server_port, port=port, listens=listens)
+def relay(server_port: int, *, port: int = 0, listens: bool = False, bytes_s: float | None = None) -> Iterator[Relay]:
+    """A network to the server on that port that fails on request, and is as thin as `bytes_s` says. port: where it is
+    reached, by default any."""
+    network = Relay(server_port, port=port, listens=listens, bytes_s=bytes_s)
     try:
         yield network
     finally:

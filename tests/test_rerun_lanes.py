@@ -155,6 +155,29 @@ def test_another_quality_of_video_is_that_of_the_next_file(
 
 
 @pytest.mark.integration
+def test_a_keyframe_that_the_log_wants_is_encoded_as_soon_as_there_is_a_picture(tmp_path: Path) -> None:
+    lanes = RerunLanes("1", stats := Stats([]))
+    with running(lanes.build(config(record_dir=tmp_path, keyframe_s=10), INFO)) as group:
+        (lane,) = group.video
+        for first, end in ((0, 70), (70, 80)):
+            for seq in range(first, end):
+                lane.offer(frame(seq=seq))
+            eventually(lambda end=end: stats.sends().get("recording rows") == end)
+            assert lanes._log is not None
+            lanes._log.want_keyframes()
+    with running(lanes.build(config(record_dir=tmp_path, video="off"), INFO)):
+        lanes._log.want_keyframes()  # of nobody
+    lanes.close()
+    found = {
+        seq: keyframe[0]
+        for chunk in chunks(min(tmp_path.glob("*.rrd")))
+        if str(chunk.entity_path) == VIDEO and not chunk.is_static
+        for seq, keyframe in zip(column(chunk, "frame_idx"), column(chunk, "is_keyframe"), strict=True)
+    }
+    assert [seq for seq, keyframe in found.items() if keyframe] == [0, 30, 70]
+
+
+@pytest.mark.integration
 def test_what_a_hub_missed_outlasts_a_change(tmp_path: Path) -> None:
     stats = Stats([])
     lanes = RerunLanes("1", stats, EventLog("1"))

@@ -45,6 +45,9 @@ _QUIET_S = 5.0
 _MOST_WAITING = 40
 """So many entries may wait for their turn, four seconds of one camera; more, and the newest go first."""
 
+_MOST_WAITING_AT_FIRST = 10
+"""The same for a connection that has not delivered anything yet: who comes back wants to see what is now."""
+
 _TURN_S = 0.2
 _NOTE_EVERY_S = 30.0
 """So much may be sent again after a crash."""
@@ -356,7 +359,7 @@ class _Stream:
 
     def turn(self, waker: int, deadline: Deadline | None) -> None:
         """Send what there is and the other end takes, and see what it has acknowledged."""
-        self._log.catch_up(self._receiver, _MOST_WAITING)
+        self._log.catch_up(self._receiver, _MOST_WAITING if self.has_delivered else _MOST_WAITING_AT_FIRST)
         self._fill(self._live, hurried=deadline is not None)
         self._fill(self._gap, hurried=deadline is not None)
         if self._live.open is None and deadline is None and self.channel.can_begin:

@@ -134,6 +134,9 @@ class SceneLog:
 
     def __init__(self, stats: Stats) -> None:
         self.memory_bytes = 0
+        self.want_keyframes: Callable[[], None] = lambda: None
+        """Called from any thread when a receiver is behind and could go on with the picture of now, if that began a
+        group. Whoever encodes may do as asked, or not."""
         self._lock = threading.Lock()
         self._encoder: _Encoder | None = None
         self._stats = stats
@@ -298,6 +301,9 @@ class SceneLog:
         with self._lock:
             if receiver.delivery.unsent_live > most:
                 receiver.delivery.skip_to(self._live_from())
+            is_behind = receiver.delivery.unsent_live > most  # still: the newest keyframe is as old
+        if is_behind:
+            self.want_keyframes()
 
     def next_live(self, receiver: Receiver) -> Entry | None:
         """What it should get now, which counts as being on its way from here on."""
@@ -436,24 +442,11 @@ class SceneLog:
         return None if decodable else DropCause.BROKEN_GROUP
 
     def _live_from(self) -> int:
-        """From where on what is kept shows every video: its newest keyframes, and no more than a few seconds."""
-        begun: set[str] = set()
-        seen: set[str] = set()
-        start = self._next
-        for number in range(self._next - 1, max(-1, self._next - _LOOK_BACK), -1):
-            entry = self._kept.get(number)
-            if entry is None:
-                break
-            if entry.entity and entry.entity not in begun:
-                seen.add(entry.entity)
-                if entry.keyframe:
-                    begun.add(entry.entity)
-                    start = number
-            if seen and seen == begun and number < self._next - _CAMERAS:
-                break
-        return start
+        """From where on what is kept shows every video that goes on: its newest keyframe, however far back."""
+        newest = [self._kept.get(number) for number in range(self._next - _ROUND, self._next)]
+        keyframes = {entry.entity: entry.since for entry in newest if entry is not None and entry.entity}
+        return min((number for number in keyframes.values() if number in self._kept), default=self._next)
 
 
-_LOOK_BACK = 100
-_CAMERAS = 8
-"""So many entries back a camera has sent something, if it is one that sends."""
+_ROUND = 32
+"""So many entries back each camera that sends has sent some of its video: eight of them, with what is seen in it."""

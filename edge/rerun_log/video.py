@@ -32,6 +32,10 @@ _BUFFER_S = 1.0
 half a second, one of 28 kB took quality from a clip that stays below the cap. With more than a second, what a thin line
 gets at once would delay what follows by as much."""
 
+_SOONEST_NS = 1_000_000_000
+"""A keyframe that is asked for comes no sooner after the one before: however many receivers ask, and however often, it
+is never more than what `rerun.keyframe_s` is by default."""
+
 _MOST_KBIT_S = 2_000_000
 """What x264 can count."""
 
@@ -48,13 +52,15 @@ class H264Encoder:
     def __init__(self, rerun: RerunConfig) -> None:
         self._crf = rerun.h264_crf
         self._kbit_s = rerun.h264_kbit_s
+        self.keyframe_is_wanted = False
+        """Set it to have one soon."""
         self._keyframe_ns = int(rerun.keyframe_s * 1e9)
         self._context: Any = None
         self._size = (0, 0)
         self._planes = np.empty((0, 0), np.uint8)
         self._period_s = 1 / _TOLD_FPS
         self._intervals_ns: list[int] = []
-        self._keyframe_due_ns = 0
+        self._begun_ns = self._due_ns = 0
         self._last_ns = 0
 
     def encode(self, frame: Frame) -> VideoPacket:
@@ -65,7 +71,7 @@ class H264Encoder:
         other = size != self._size or now_ns < self._last_ns
         if not other:
             self._intervals_ns.append(now_ns - self._last_ns)
-        if keyframe := other or now_ns >= self._keyframe_due_ns:
+        if keyframe := other or now_ns >= self._next_group_ns:
             self._begin_group(size, now_ns, goes_on=not other)
         self._last_ns = now_ns
         # x264 copies a picture before it encodes it: one more copy on the way, 0.16 ms, can be spared.
@@ -75,6 +81,10 @@ class H264Encoder:
             source.pict_type = PictureType.I
         payload = b"".join(bytes(packet) for packet in self._context.encode(source))
         return VideoPacket(frame.seq, frame.captured_ns, self.codec, keyframe, payload)
+
+    @property
+    def _next_group_ns(self) -> int:
+        return min(self._due_ns, self._begun_ns + _SOONEST_NS) if self.keyframe_is_wanted else self._due_ns
 
     def _begin_group(self, size: tuple[int, int], now_ns: int, *, goes_on: bool) -> None:
         """With a keyframe, so an encoder can take another one's place."""
@@ -90,7 +100,8 @@ class H264Encoder:
             self._planes = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
             self._size, self._period_s = size, period_s
         self._intervals_ns.clear()
-        self._keyframe_due_ns = now_ns + length_ns
+        self._begun_ns, self._due_ns = now_ns, now_ns + length_ns
+        self.keyframe_is_wanted = False
 
     def _i420(self, picture: Picture) -> UInt8Array:
         """(height * 3 / 2, width) of the encoder's size; good until the next picture."""
@@ -109,6 +120,8 @@ class JpegEncoder:
 
     def __init__(self, rerun: RerunConfig) -> None:
         self._quality = rerun.jpeg_quality
+        self.keyframe_is_wanted = False
+        """They all are."""
 
     def encode(self, frame: Frame) -> VideoPacket:
         payload = jpeg.encode(frame.for_people, self._quality)
@@ -150,9 +163,18 @@ class VideoSink:
         self._stats = stats
         self._encoders: dict[str, H264Encoder | JpegEncoder] = {}
         self._groups: dict[str, WholeGroups] = {}
+        self._wanted = self._ordered = 0
+
+    def want_keyframes(self) -> None:
+        """Have every camera's next group begin soon, if it is encoded here. From any thread."""
+        self._wanted += 1  # that two threads count as one matters not: it is another number than before
 
     def write(self, batch: Sequence[Filmed]) -> None:
         packets: dict[str, list[VideoPacket]] = {}
+        if self._ordered != (wanted := self._wanted):
+            self._ordered = wanted
+            for encoder in self._encoders.values():
+                encoder.keyframe_is_wanted = True
         try:
             for filmed in batch:
                 packets.setdefault(filmed.camera, []).extend(self._packets(filmed))

@@ -94,7 +94,7 @@ def test_a_reload_to_a_stricter_mode_takes_pictures_snapshots_and_core_dumps_awa
     assert magics(outside.payloads(pictures)[0]) == {"JPEG"}
 
     become("landmarks")
-    reload(daemon, "reloaded: rerun, privacy\n")
+    reload(daemon, "reloaded: rerun, privacy, pose of front\n")
     assert daemon.log.count(f"what was recorded before stays in {records}") == 1
     code, text = refused(outside, "snapshot")
     assert code == "invalid"

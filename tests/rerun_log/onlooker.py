@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -24,20 +25,33 @@ _AGAIN_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A chunk with a frame index. at_s: since the Unix epoch, as captured_s is, row by row. chunk: its id."""
+    """A chunk with a frame index. at_s: since the Unix epoch, as captured_s is, row by row. chunk: its id. nbytes: of
+    the message, compressed as it travels. content: its rows, where they are kept."""
 
     at_s: float
     chunk: str
     entity: str
     seqs: tuple[int, ...]
     captured_s: tuple[float, ...]
+    nbytes: int
+    content: pa.RecordBatch | None = None
+
+    def column(self, name: str) -> list[Any]:
+        """The values of the column whose name ends with `name`, one a row; none where there is no such column."""
+        assert self.content is not None, "contents are kept"
+        names = [known for known in self.content.schema.names if known.endswith(f":{name}")]
+        return list(self.content.column(names[0]).to_pylist()) if names else []
 
 
 class Onlooker:
-    """Reads from the server at a port of the loopback interface, past nginx, and comes back whenever it is gone."""
+    """Reads from the server at a port of the loopback interface, past nginx, and comes back whenever it is gone.
 
-    def __init__(self, port: int) -> None:
+    keeps_content: of what arrives, and not just what it is of.
+    """
+
+    def __init__(self, port: int, *, keeps_content: bool = False) -> None:
         self._port = port
+        self._keeps_content = keeps_content
         self._over = threading.Event()
         self.arrivals: list[Arrival] = []
         """Appended by its thread only, in order."""
@@ -57,7 +71,7 @@ class Onlooker:
         while not self._over.is_set():
             with contextlib.suppress(OSError):
                 for payload in self._messages():
-                    if (arrival := _arrival(payload)) is not None:
+                    if (arrival := _arrival(payload, keeps_content=self._keeps_content)) is not None:
                         self.arrivals.append(arrival)
             self._over.wait(_AGAIN_S)
 
@@ -97,7 +111,7 @@ class Onlooker:
                             yield payload
 
 
-def _arrival(payload: memoryview) -> Arrival | None:
+def _arrival(payload: memoryview, *, keeps_content: bool) -> Arrival | None:
     """What ArrowMsg of rerun/log_msg/v1alpha1/log_msg.proto holds, if it has the two timelines."""
     at_s = time.time()
     fields = dict(_fields(payload))
@@ -113,7 +127,8 @@ def _arrival(payload: memoryview) -> Arrival | None:
         return None
     seqs = batch.column("frame_idx").cast(pa.int64()).to_pylist()
     captured_ns = batch.column("time").cast(pa.int64()).to_pylist()
-    return Arrival(at_s, chunk, entity, tuple(seqs), tuple(each / 1e9 for each in captured_ns))
+    captured_s = tuple(each / 1e9 for each in captured_ns)
+    return Arrival(at_s, chunk, entity, tuple(seqs), captured_s, len(payload), batch if keeps_content else None)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:

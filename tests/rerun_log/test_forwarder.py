@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from tests.rerun_log.hubs import Hub, ended, remade, rerun
 from tests.rerun_log.onlooker import Onlooker
 from tests.rerun_log.reading import received, static
 from tests.rerun_log.scenes import scene
-from tests.servers import Relay, free_port, rerun_server
+from tests.servers import free_port, relay, rerun_server
 
 pytestmark = pytest.mark.integration
 
@@ -267,25 +266,10 @@ def test_a_pause_is_none_and_costs_nothing(caplog: pytest.LogCaptureFixture) -> 
     assert sender.stats.sends() == {"rerun link rows": 51}
 
 
-class NarrowRelay(Relay):
-    """A network that lets so many bytes a second through."""
-
-    def __init__(self, server_port: int, bytes_s: float) -> None:
-        self._bytes_s = bytes_s
-        super().__init__(server_port)
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        with contextlib.suppress(OSError):
-            while data := source.recv(4096):
-                time.sleep(len(data) / self._bytes_s)
-                sink.sendall(data)
-
-
 def test_a_slow_receiver_sees_the_newest_first_and_the_rest_later() -> None:
     with (
         rerun_server() as server,
-        contextlib.closing(NarrowRelay(server.port, 400_000)) as network,
+        relay(server.port, bytes_s=400_000) as network,
         onlooker(server.port) as viewer,
         link(plain(network.port)) as sender,
     ):

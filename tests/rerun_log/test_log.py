@@ -287,6 +287,32 @@ def test_one_that_takes_less_than_comes_gets_the_newest_first(bench: Bench) -> N
     assert (bench.live(receiver), bench.gap(receiver)) == ([4, 5, 6, 7], [2, 3])
 
 
+def test_of_groups_however_long_a_new_peer_gets_the_newest_from_its_beginning(bench: Bench) -> None:
+    receiver = bench.attach()
+    bench.video("kd", "back")
+    bench.video("k" + "d" * 300)
+    bench.log.connected(receiver)
+    assert bench.live(receiver) == [*range(2, 303)], "the other camera has long ended"
+    assert bench.gap(receiver) == [0, 1]
+
+
+def test_where_the_newest_group_is_too_long_to_catch_up_with_a_keyframe_is_asked_for(bench: Bench) -> None:
+    asked: list[int] = []
+    bench.log.want_keyframes = lambda: asked.append(bench.log.next)
+    receiver = bench.attach()
+    bench.log.connected(receiver)
+    bench.video("k" + "d" * 5)
+    bench.log.catch_up(receiver, 10)
+    assert not asked, "it is not behind"
+    bench.video("d" * 6)
+    bench.log.catch_up(receiver, 10)
+    assert asked == [12]
+    bench.video("kd")
+    bench.log.catch_up(receiver, 10)
+    assert bench.live(receiver) == [12, 13]
+    assert asked == [12], "with the one that came it has"
+
+
 def test_each_receiver_goes_at_its_own_pace(bench: Bench) -> None:
     quick, slow = bench.attach("quick"), bench.attach("slow")
     bench.log.connected(quick)

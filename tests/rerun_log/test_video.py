@@ -96,6 +96,17 @@ def test_keyframes_come_as_often_as_configured_the_second_one_after_a_second_at_
     assert [packet.seq / 30.0 for packet in packets if packet.keyframe] == due_s
 
 
+def test_a_keyframe_that_is_wanted_comes_with_the_next_picture_but_no_sooner_than_a_second_after_the_last() -> None:
+    parcels: list[Parcel] = []
+    sink = VideoSink(RerunConfig(keyframe_s=10), parcels.append, Stats([]))
+    for each in frames(200, width_px=64, height_px=48):
+        if each.seq in (35, 36, 100, 130, 131):
+            sink.want_keyframes()
+        sink.write([each])
+    found = [seq for parcel in parcels if parcel.keyframe for seq in column(parcel.chunks[0], "frame_idx")]
+    assert found == [0, 30, 60, 100, 130, 160]
+
+
 @pytest.mark.parametrize("fps", [0.5, 5.0, 30.0, 60.0])
 def test_however_noisy_the_pictures_and_whatever_their_rate_no_more_than_the_cap_comes_of_them(fps: float) -> None:
     cap_kbit_s, chance = 500, np.random.default_rng(0)
