@@ -156,7 +156,7 @@ def test_another_quality_of_video_is_that_of_the_next_file(
 
 @pytest.mark.integration
 def test_a_keyframe_that_the_log_wants_is_encoded_as_soon_as_there_is_a_picture(tmp_path: Path) -> None:
-    lanes = RerunLanes("1", stats := Stats([]))
+    lanes = RerunLanes("1", stats := Stats([]), EventLog("1"))
     with running(lanes.build(config(record_dir=tmp_path, keyframe_s=10), INFO)) as group:
         (lane,) = group.video
         for first, end in ((0, 70), (70, 80)):

@@ -19,6 +19,7 @@ from rerun.chunk import Chunk
 
 from edge.config import RerunConfig
 from edge.pacing import Deadline
+from edge.privacy import Shows
 from edge.reports import LinkState
 from edge.rerun_log import rrd
 from edge.rerun_log.channel import Address
@@ -350,7 +351,7 @@ def test_what_the_server_can_not_read_is_given_up_and_the_rest_goes_on(
         eventually(sender.has_delivered)
         garbage = rrd.Message(rrd.Kind.CHUNK, memoryview(b"no protobuf at all")).framed
         with sender.log._lock:
-            sender.log._append(garbage, rows=1, entity="", keyframe=True)
+            sender.log._append(garbage, rows=1, entity="", keyframe=True, shows=Shows.NUMBERS)
         eventually(sender.stats.drops)
         sender.points(3)
         eventually(sender.has_delivered)

@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,17 @@ def test_h264_gives_every_frame_back_in_its_colours() -> None:
         assert cv2.PSNR(source.rgb.pixels, found) > 26
     for number, colour in enumerate((RED, GREEN, BLUE)):
         assert np.abs(pictures[-1][60, 20 + number * 42].astype(int) - colour).max() < 25
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (224, 172, 105)])
+def test_red_is_red_for_who_goes_by_the_tags_and_for_who_takes_every_stream_for_bt709(
+    colour: tuple[int, int, int],
+) -> None:
+    (packet,) = encoded(film([np.full((96, 128, 3), colour, np.uint8)]))
+    (found,) = av.CodecContext.create("h264", "r").decode(av.Packet(packet.payload))
+    assert (found.colorspace, found.color_range) == (Colorspace.ITU709, ColorRange.MPEG)
+    assert (found.color_primaries, found.color_trc) == (ColorPrimaries.BT709, ColorTrc.BT709)
+    assert np.abs(found.to_ndarray(format="rgb24")[48, 64].astype(int) - colour).max() <= 4
 
 
 def test_a_keyframe_comes_every_second_whatever_the_rate() -> None:
