@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 import socket
@@ -9,11 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from edge import app, preflight, rerun_lanes
 from edge.config import CameraConfig, Config, without_credentials
 from edge.config_layers import LoadedConfig
 from edge.device import board, clock, health
+from edge.device.core_dumps import CoreDumps
 from edge.errors import CameraError, CameraLost, ConfigError, ConfigProblem, EdgePoseError, ExitCode, ModelError
 from edge.estimators import board_set
 from edge.estimators.mediapipe import MediaPipeEstimator, missing_features
@@ -21,6 +24,7 @@ from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
 from edge.interfaces import EndOfStream
 from edge.pacing import Deadline
+from edge.privacy import Shows, most_shown
 from edge.vision.frame import Frame
 
 CAMERA_TIMEOUT_S = 15.0
@@ -83,8 +87,10 @@ def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
         yield _estimator(model)
     else:
         yield Finding("estimator", Verdict.OFF, "not tried: it needs a fit processor and the model")
-    for name, camera in (config.camera if config else {}).items():
-        yield _camera(name, camera)
+    if config is not None:
+        yield (kept := _privacy(config))  # before the first picture is here
+        for name, camera in config.camera.items() if kept.verdict is not Verdict.FAILED else ():
+            yield _camera(name, camera)
     if config is not None:
         yield from _brokers(config)
         yield _hub(config)
@@ -240,6 +246,50 @@ def _serve(config: Config) -> Finding:
             "serve", f"{address}: {error.strerror}", "see rerun.serve: an address of this device, or 0.0.0.0"
         )
     return Finding("serve", Verdict.OK, f"{address} is free; whoever reaches it can watch and write")
+
+
+def _privacy(config: Config) -> Finding:
+    """What leaves this device, to where; and whether what an opener mode has left is still here. From here on a crash
+    of this process leaves no more than that either."""
+    try:
+        CoreDumps().require(config.privacy.mode)
+    except ConfigError as error:
+        return _failed("privacy", str(error), "see docs/privacy.md", error.exit_code)
+    detail = f"{config.privacy.mode}: {'; '.join(_leaving(config)) or 'nothing leaves this process'}"
+    directory, most = config.rerun.record_dir, most_shown(config.privacy.mode)
+    if directory is not None and most < Shows.PICTURES and (more := _files_showing_more(directory, most)):
+        detail += f"; {more} file(s) in {directory} show more, from an opener mode, and stay there"
+        remedy = "edge-pose recordings list shows them; delete with edge-pose recordings prune what must not stay"
+        return Finding("privacy", Verdict.WARNING, detail, remedy)
+    return Finding("privacy", Verdict.OK, detail)
+
+
+def _leaving(config: Config) -> Iterator[str]:
+    """What goes where, a few words each."""
+    if config.mqtt.url:
+        pictures = most_shown(config.privacy.mode) >= Shows.PICTURES and "snapshot" in config.mqtt.commands
+        sent = "landmarks, and pictures that the command snapshot asks for," if pictures else "landmarks"
+        yield f"{sent} to {' or '.join(map(without_credentials, config.mqtt.url))}"
+    rerun = config.rerun
+    places = [without_credentials(rerun.url)] if rerun.url else []
+    places += [f"whoever comes to {rerun.serve}"] if rerun.serve else []
+    places += [str(directory)] if (directory := rerun_lanes.recording_into(rerun)) is not None else []
+    if places:
+        logged = ["video"] if rerun_lanes.video(config) != "off" else []
+        logged += ["masks"] if rerun_lanes.has_masks(config) else []
+        yield f"{' and '.join([*logged, 'landmarks'])} to {' and '.join(places)}"
+
+
+def _files_showing_more(directory: Path, most: Shows) -> int:
+    """How many files of recordings there may show more."""
+    from edge.rerun_log import disclosure, recordings
+
+    found = 0
+    with contextlib.suppress(OSError):  # it is not there yet, or the configuration's finding has told it
+        for path in [segment.path for each in recordings.recordings(directory) for segment in each.segments]:
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # the daemon makes room; it is another user's
+                found += disclosure.most_shown(path) > most
+    return found
 
 
 def _disk(config: Config | None) -> Finding:

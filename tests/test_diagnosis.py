@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import ctypes
 import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
 
 from edge import diagnosis
+from edge.config import CameraConfig, Config, MqttConfig, PrivacyConfig, RerunConfig
 from edge.config_layers import load
-from edge.diagnosis import Finding, Verdict, exit_code
+from edge.device import core_dumps
+from edge.diagnosis import Finding, Verdict, _privacy, exit_code
 from edge.errors import ExitCode
+from edge.privacy import Mode
 
 
 def failed(code: ExitCode) -> Finding:
@@ -30,3 +40,47 @@ def test_an_address_to_serve_at_is_tried() -> None:
     assert found(f"127.0.0.1:{port}").verdict is Verdict.OK
     assert found(f"192.0.2.1:{port}").verdict is Verdict.FAILED
     assert found("").verdict is Verdict.OFF
+
+
+class TestPrivacy:
+    @staticmethod
+    def found(mode: Mode, **tables: BaseModel) -> Finding:
+        cameras = {"front": CameraConfig(source="synthetic")}
+        return _privacy(Config(device="bench", camera=cameras, privacy=PrivacyConfig(mode=mode), **tables))
+
+    @pytest.fixture(autouse=True)
+    def dumpable(self) -> Iterator[None]:
+        yield
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: prctl(2)
+
+    @pytest.mark.parametrize(
+        ("mode", "to_broker", "logged"),
+        [
+            ("full", "landmarks, and pictures that the command snapshot asks for,", "video and masks and landmarks"),
+            ("mask", "landmarks", "masks and landmarks"),
+            ("landmarks", "landmarks", "landmarks"),
+        ],
+    )
+    def test_it_says_what_leaves_to_where(self, mode: Mode, to_broker: str, logged: str, tmp_path: Path) -> None:
+        rerun = RerunConfig(url="rerun+http://hub/proxy", record_dir=tmp_path / "not yet", serve="127.0.0.1:9876")
+        finding = self.found(mode, mqtt=MqttConfig(url="mqtt://anna@hub"), rerun=rerun)
+        assert finding.detail == (
+            f"{mode}: {to_broker} to mqtt://***@hub; "
+            f"{logged} to rerun+http://hub/proxy and whoever comes to 127.0.0.1:9876 and {tmp_path}/not yet"
+        )
+        assert finding.verdict is Verdict.OK
+        assert core_dumps.are_possible() is (mode == "full")
+        assert self.found(mode).detail == f"{mode}: nothing leaves this process"
+
+    @pytest.mark.integration
+    def test_it_warns_of_recordings_from_an_opener_mode(self, tmp_path: Path) -> None:
+        from tests.rerun_log.scenes import Recorder, points_parcel, scene
+
+        for number, mode in enumerate(get_args(Mode)):
+            recorder = Recorder(tmp_path, scene(session=f"2026010{number + 1}T000000Z-0000abcd", privacy=mode))
+            recorder.put(points_parcel(0))
+            recorder.close()
+        for mode, files in (("full", 0), ("mask", 1), ("landmarks", 2)):
+            finding = self.found(mode, rerun=RerunConfig(record_dir=tmp_path, record=False))
+            assert finding.verdict is (Verdict.WARNING if files else Verdict.OK)
+            assert (f"{files} file(s) in {tmp_path} show more" in finding.detail) is bool(files)

@@ -42,7 +42,7 @@ def test_where_all_is_well_each_part_was_tried_and_nobody_notices(tmp_path: Path
             received(hub.url, tmp_path / "seen", expect={})
     assert not (tmp_path / "recordings").exists()
     verdicts = {name: finding["verdict"] for name, finding in found.items()}
-    parts = {"config", "cpu", "model", "estimator", "camera.front", "broker", "hub", "serve"}
+    parts = {"config", "cpu", "model", "estimator", "camera.front", "broker", "hub", "serve", "privacy"}
     assert verdicts.keys() == parts | MACHINE
     assert {verdicts[name] for name in parts - {"serve"}} == {"ok"}
     assert verdicts["serve"] == "off"
