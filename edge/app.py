@@ -228,6 +228,8 @@ class App:
     ) -> None:
         for name, group in built.items():
             self._groups.pop(name, None)  # halfway it is neither the old part nor the new one
+            if name == "rerun":
+                self._rerun.restrict(self.config.privacy.mode)
             self.daemon.exchange_lanes(name, group)
             if name in parts:
                 self._groups[name] = parts[name]

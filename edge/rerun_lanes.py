@@ -16,7 +16,7 @@ from edge.event_log import EventLog
 from edge.interfaces import Sink
 from edge.lanes import Lane, LaneGroup, Shown, Stage
 from edge.pacing import Deadline
-from edge.privacy import Shows, most_shown
+from edge.privacy import Mode, Shows, most_shown
 from edge.reports import DeviceInfo, Event, LinkState
 from edge.stats import CameraCounts, Stats
 from edge.vision.frame import Filmed
@@ -153,6 +153,12 @@ class RerunLanes:
     def restore(self, standing: Standing) -> None:
         """What was built since `standing` is not used."""
         self._standing = standing
+
+    def restrict(self, mode: Mode) -> None:
+        """This mode of privacy is to come, if it is a stricter one: what shows more goes nowhere from now on, be it
+        while the lanes of the mode before end."""
+        if self._log is not None:
+            self._log.restrict(most_shown(mode))
 
     def close(self) -> None:
         """After the lanes."""

@@ -139,6 +139,7 @@ class SceneLog:
         group. Whoever encodes may do as asked, or not."""
         self._lock = threading.Lock()
         self._encoder: _Encoder | None = None
+        self._most_shown = Shows.NUMBERS
         self._stats = stats
         self._bytes = 0
         self._next = 0
@@ -176,16 +177,26 @@ class SceneLog:
         with self._lock:
             before, self._encoder = self._encoder, encoder
             stricter = before is not None and now.most_shown < before.description.most_shown
+            self._most_shown = now.most_shown
             if stricter:
-                self._withhold(now.most_shown)
+                self._withhold()
             if before is not None:
                 self._append(now.messages, rows=0, entity="", keyframe=True, shows=now.most_shown)
         if before is not None:
             before.close()
         return stricter
 
-    def _withhold(self, most: Shows) -> None:
-        """Forget what shows more, and that anybody wants it."""
+    def restrict(self, most: Shows) -> None:
+        """Nothing that shows more is taken or handed out from now on, until `describe` says how it goes on: lanes and
+        links that are told to end deliver first what they can."""
+        with self._lock:
+            if most < self._most_shown:
+                self._most_shown = most
+                self._withhold()
+
+    def _withhold(self) -> None:
+        """Forget what shows more than is allowed now, and that anybody wants it."""
+        most = self._most_shown
         first = next(iter(self._kept), self._next)
         refused = [entry for entry in self._kept.values() if entry.shows > most]
         for entry in refused:
@@ -235,7 +246,7 @@ class SceneLog:
         """What shows more than the scene's mode of privacy allows goes nowhere, and is counted."""
         with self._lock:
             assert self._encoder is not None, "it was described"
-            if parcel.shows > self._encoder.description.most_shown:
+            if parcel.shows > self._most_shown:
                 self._stats.dropped("rerun log", DropCause.PRIVATE, parcel.rows)
                 return
             framed = self._encoder.encode(parcel.chunks)
@@ -434,7 +445,7 @@ class SceneLog:
         """Why it is not handed over, if it is not."""
         if entry is None:
             return receiver.cause
-        if entry.shows > self.description.most_shown:
+        if entry.shows > self._most_shown:
             return DropCause.PRIVATE
         if not entry.framed:
             return DropCause.SINK_FAILED

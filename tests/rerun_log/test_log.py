@@ -519,6 +519,23 @@ class TestPrivacy:
         (entry,) = list(iter(lambda: bench.log.next_of_gap(receiver), None))
         assert entry.framed == bench.log.description.messages
 
+    def test_before_a_stricter_mode_begins_what_shows_more_is_taken_and_handed_out_no_more(self, bench: Bench) -> None:
+        """While the lanes of the mode before still end."""
+        bench.keep_longer()
+        receiver = bench.attach()
+        bench.log.connected(receiver)
+        self.put(bench, "kpd")
+        bench.log.restrict(Shows.NUMBERS)
+        self.put(bench, "pdp")
+        assert bench.live(receiver) == [1, 3, 4]
+        assert bench.stats.drops() == {(LINK, DropCause.PRIVATE): 4, ("rerun log", DropCause.PRIVATE): 2}
+        bench.log.restrict(Shows.PICTURES)
+        self.put(bench, "k")
+        assert not bench.live(receiver), "what was taken away only a description gives back"
+        assert not bench.log.describe(scene())
+        self.put(bench, "k")
+        assert len(bench.live(receiver)) == 2
+
     def test_an_opener_mode_lets_pictures_through_again_from_then_on(self, bench: Bench) -> None:
         receiver = bench.attach()
         for mode, stricter in (("mask", True), ("landmarks", True), ("landmarks", False), ("full", False)):
