@@ -154,8 +154,7 @@ class Relay:
 
     def __init__(self, server_port: int, *, port: int = 0, listens: bool = False, bytes_s: float | None = None) -> None:
         self._listens = listens
-        self.heard: list[bytearray] = []
-        """By connection, what its client has sent."""
+        self._notes: dict[socket.socket, bytearray] = {}
         self._server_port = server_port
         self._bytes_s = bytes_s
         self.to_server = 0
@@ -167,6 +166,11 @@ class Relay:
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
+
+    @property
+    def heard(self) -> list[bytes]:
+        """Of each connection, what its client has sent."""
+        return [bytes(notes) for notes in list(self._notes.values())]
 
     def hold(self) -> None:
         """Let nothing through. What comes meanwhile is lost at the next `cut`, or let through by `release`."""
@@ -204,20 +208,20 @@ class Relay:
                 except ConnectionError:  # it is away
                     client.shutdown(socket.SHUT_RDWR)
                     continue
-                heard = bytearray() if self._listens else None
-                if heard is not None:
-                    self.heard.append(heard)
-                for source, sink, notes in ((client, server, heard), (server, client, None)):
+                if self._listens:
+                    self._notes[client] = bytearray()
+                for source, sink in ((client, server), (server, client)):
                     thread = threading.Thread(
                         target=self._pass_on,
-                        args=(source, sink, notes),
+                        args=(source, sink),
                         kwargs={"to_server": sink is server},
                         daemon=True,
                     )
                     self._threads.append(thread)
                     thread.start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, notes: bytearray | None, *, to_server: bool) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, *, to_server: bool) -> None:
+        notes = self._notes.get(source)
         if self._bytes_s is not None:
             source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,17 +17,18 @@ from edge.errors import ConfigError
 from edge.event_log import EventLog
 from edge.lanes import LaneGroup
 from edge.pacing import Deadline
-from edge.privacy import Mode
+from edge.privacy import Mode, Shows, most_shown
 from edge.reports import CameraLost, DeviceInfo, LinkState
-from edge.rerun_lanes import RerunLanes, identity, mask_form
-from edge.rerun_log import rrd
+from edge.rerun_lanes import RerunLanes, identity, mask_form, video
+from edge.rerun_log import disclosure, rrd
 from edge.stats import DropCause, Stats
 from edge.vision.frame import Picture, PixelLayout
 from edge.vision.observation import observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
 from tests.conftest import eventually, frame, pose
-from tests.rerun_log.reading import chunks, column, rows, static
-from tests.servers import rerun_server
+from tests.rerun_log.reading import chunks, column, received, rows, static
+from tests.rerun_log.seen import in_file, on_the_wire, shown
+from tests.servers import relay, rerun_server
 
 POINTS = "/camera/front/video/pose/points"
 VIDEO = "/camera/front/video"
@@ -311,3 +313,73 @@ def test_masks_are_made_where_they_are_logged(
 ) -> None:
     about = config(mask=mask, **rerun)
     assert mask_form(about.model_copy(update={"pose": PoseConfig(segmentation=segmentation)})) == form
+
+
+class TestPrivacy:
+    def test_frames_have_no_lane_where_no_picture_may_leave_and_masks_no_place_where_they_may_not(self) -> None:
+        wanted = {"record_dir": Path("/nowhere")}
+        by_mode = {mode: config(privacy=mode, **wanted) for mode in get_args(Mode)}
+        assert {mode: (video(about), mask_form(about)) for mode, about in by_mode.items()} == {
+            "full": ("h264", "image"),
+            "mask": ("off", "image"),
+            "landmarks": ("off", "off"),
+        }
+
+    @pytest.mark.integration
+    @pytest.mark.parametrize("mode", get_args(Mode))
+    def test_a_recording_holds_what_its_mode_allows_and_says_so(self, tmp_path: Path, mode: Mode) -> None:
+        lanes = RerunLanes("1", stats := Stats([]), EventLog("1"))
+        with running(lanes.build(config(record_dir=tmp_path, privacy=mode), INFO)) as group:
+            film(group, range(10))
+        lanes.close()
+        (path,) = tmp_path.glob("*.rrd")
+        assert max(map(shown, in_file(path))) is most_shown(mode) is disclosure.most_shown(path)
+        assert bool(group.video) is (mode == "full")
+        assert not stats.drops(), "nothing was made that had to be refused"
+
+    @pytest.mark.integration
+    def test_after_a_change_to_a_stricter_mode_a_hub_gets_nothing_of_before_that_shows_more(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lanes = RerunLanes("1", stats := Stats([]), EventLog("1"))
+        records = tmp_path / "records"
+        with rerun_server() as gone:
+            port, hub = gone.port, {"url": gone.url, "record_dir": records, "backfill_kb_s": 100_000}
+        with running(lanes.build(config(**hub), INFO)) as group:
+            film(group, range(10))
+        with (
+            rerun_server(port=port),
+            running(lanes.build(config(**hub, privacy="landmarks"), INFO)) as group,
+        ):
+            film(group, range(10, 20))
+            eventually(lambda: stats.sends().get("rerun link rows", 0) >= 10)
+            got = tmp_path / "got.rrd"
+            received(hub["url"], got, expect={POINTS: 10})
+        lanes.close()
+        assert max(map(shown, in_file(got))) is Shows.NUMBERS
+        assert rows(got)[POINTS] == list(range(10, 20))
+        open_file, strict_file = sorted(records.glob("*.rrd"))
+        assert [disclosure.most_shown(path) for path in (open_file, strict_file)] == [Shows.PICTURES, Shows.NUMBERS]
+        assert max(map(shown, in_file(strict_file))) is Shows.NUMBERS
+        assert stats.drops() == {("rerun link", DropCause.PRIVATE): 20}
+        assert caplog.text.count(f"privacy.mode is landmarks now: what was recorded before stays in {records}") == 1
+
+    @pytest.mark.integration
+    def test_what_an_earlier_run_left_is_shipped_only_as_far_as_it_may_leave_now(self, tmp_path: Path) -> None:
+        with rerun_server() as gone:
+            port, hub = gone.port, {"url": gone.url, "record_dir": tmp_path, "backfill_kb_s": 100_000}
+        for session, mode in (("1", "full"), ("2", "landmarks"), ("3", "mask")):
+            lanes = RerunLanes(session, Stats([]), EventLog(session))
+            with running(lanes.build(config(**hub, privacy=mode), INFO)) as group:
+                film(group, range(10))
+            lanes.close()
+        (allowed,) = [path for path in tmp_path.glob("*.rrd") if disclosure.most_shown(path) is Shows.NUMBERS]
+        messages = len(list(rrd.messages(allowed.read_bytes()[rrd.HEADER_BYTES :])))
+        lanes = RerunLanes("4", stats := Stats([]), EventLog("1"))
+        with rerun_server() as server, relay(server.port, port=port, listens=True) as wire:
+            with running(lanes.build(config(**hub, privacy="landmarks"), INFO)):
+                eventually(lambda: stats.sends().get("rerun link rows", 0) >= messages)
+            lanes.close()
+            sent = [batch for heard in wire.heard for batch in on_the_wire(heard)]
+        assert len(sent) > messages - 4, "all but what is no chunk"
+        assert max(map(shown, sent)) is Shows.NUMBERS

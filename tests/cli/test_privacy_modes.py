@@ -62,7 +62,7 @@ def leave(mode: Mode, broker: Server, directory: Path) -> Left:
         assert run.returncode == 0, run.stderr
         received(hub.url, got, expect={POINTS: 60})
         eventually(lambda: b"stopped" in outside.payloads(f"{PREFIX}/state"))
-        sent = [bytes(heard) for heard in wire.heard]
+        sent = wire.heard
         told = [bytes(message.payload) for message in outside.messages]
     (recording,) = records.glob("*.rrd")
     on_wire = [batch for connection in sent for batch in on_the_wire(connection)]
