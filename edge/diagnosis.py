@@ -276,7 +276,7 @@ def _leaving(config: Config) -> Iterator[str]:
     places += [str(directory)] if (directory := rerun_lanes.recording_into(rerun)) is not None else []
     if places:
         logged = ["video"] if rerun_lanes.video(config) != "off" else []
-        logged += ["masks"] if rerun_lanes.has_masks(config) else []
+        logged += ["masks"] if rerun_lanes.mask_form(config) != "off" else []
         yield f"{' and '.join([*logged, 'landmarks'])} to {' and '.join(places)}"
 
 
