@@ -13,12 +13,16 @@ import pytest
 
 from edge.config_layers import load
 from edge.errors import ConfigError
+from edge.rerun_log.entities import EVENTS, LINES
+from edge.rerun_log.notes import Note, figures_parcel, notes_parcel
 from edge.rerun_log.observations import observation_parcel
 from edge.rerun_log.recordings import join, recordings
+from edge.stats import CameraStats
 from edge.vision.observation import observe
 from tests.conftest import frame, pose
 from tests.rerun_log.reading import chunks
 from tests.rerun_log.scenes import Recorder, scene, video_parcel
+from tests.rerun_log.test_notes import MACHINE
 from tests.test_docs import ROOT, blocks
 
 pytestmark = pytest.mark.system
@@ -36,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recorder.put(observation_parcel("front", observations[:20], mask="image"))
     recorder.put(observation_parcel("front", observations[20:], mask="image"))
     recorder.put(video_parcel(0))
+    recorder.put(notes_parcel([Note(EVENTS, 1, "INFO", "hello", 0), Note(LINES, 1, "INFO", "hello", 0)]))
+    recorder.put(figures_parcel(1, {"front": CameraStats().counts()}, {}, 1.0, MACHINE))
     recorder.close()
     with (place / "hall.rrd").open("wb") as out:
         join(recordings(place / "recordings")[0], out)
@@ -74,18 +80,18 @@ def test_of_several_recordings_one_is_chosen_and_its_frames_count_once(folder: P
 
 def test_the_columns_are_those_of_recordings(folder: Path) -> None:
     named = re.findall(r"^\| `(/\S+)` \| `(\S+?)` \|", PAGE, re.MULTILINE)
-    assert len(named) == 5
+    assert len(named) == 9
     held: dict[str, set[str]] = {}
     for chunk in chunks(folder / "hall.rrd"):
         held.setdefault(str(chunk.entity_path), set()).update(chunk.to_record_batch().schema.names)
     for entity, column in named:
-        assert column in held[f"/camera/front{entity}"]
+        assert column in held.get(f"/camera/front{entity}", set()) | held.get(entity, set())
 
 
 def test_the_configuration_is_one_once_the_files_are_there() -> None:
-    (text,) = blocks(PAGE, "toml")
+    text, mount = blocks(PAGE, "toml")
     rerun = {key: str(value) for key, value in tomllib.loads(text)["rerun"].items()}
-    base = {"camera": {"any": {"source": "synthetic"}}}
+    base = {"camera": {"front": {"source": "synthetic", **tomllib.loads(mount)["camera"]["front"]}}}
     try:
         load(None, environment={}, sets=[f"rerun.{key}={value}" for key, value in rerun.items()], base=base)
     except ConfigError as error:
