@@ -472,6 +472,7 @@ class TestPrivacy:
         self.put(bench, "p")
         bench.log.describe(scene(privacy="landmarks", video="off"))
         assert store.holds(0), "it stays there"
+        assert bench.dropped(DropCause.PRIVATE) == 6, "all at once, and not one by one when its turn comes"
         bench.log.connected(receiver)
         assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [1, 3, 5, 6]
         assert bench.stats.drops() == {(LINK, DropCause.PRIVATE): 6}
