@@ -32,6 +32,8 @@ def test_ranges_are_a_set(changes: list[tuple[bool, int, int]]) -> None:
     for number in range(-21, MOST + 1):
         assert (number in ranges) is (number in plain)
         assert ranges.first_from(number) == min((each for each in plain if each >= number), default=None)
+        found = [each for first, last in ranges.within(number, number + 9) for each in range(first, last)]
+        assert found == sorted(plain & {*range(number, number + 9)})
     assert list(Ranges(ranges)) == list(ranges)
 
 
@@ -111,6 +113,18 @@ class Comparison(RuleBasedStateMachine):
             self.again.discard(number)
             self.wanted.remove(number)
             self.lost.add(number)
+
+    @rule(ranges=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=3))
+    def withhold(self, ranges: list[tuple[int, int]]) -> None:
+        """On its way or not."""
+        numbers = Ranges(ranges)
+        meant = {number for number in self.wanted if number in numbers}
+        never = self.delivery.all_given_up(numbers)
+        assert {number for start, end in never for number in range(start, end)} == meant - self.again
+        self.again -= meant
+        self.wanted -= meant
+        self.on_its_way -= meant
+        self.lost |= meant
 
     @rule(since=st.integers(0, 30))
     def forget(self, since: int) -> None:
