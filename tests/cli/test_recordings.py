@@ -24,7 +24,7 @@ OLD, NEW = "bench-20260101T000000Z-0000abcd", "bench-20260102T120000Z-0000abce"
 
 
 def record(directory: Path, session: str) -> Recorder:
-    recorder = Recorder(directory, scene(session=session), keep_mb=2)
+    recorder = Recorder(directory, scene(session=session), keep_mb=3)
     for number in range(16):
         recorder.put(video_parcel(number))
     return recorder
@@ -50,6 +50,10 @@ def writer(directory: Path) -> Recorder:
 
 def recordings(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return edge_pose("recordings", *map(str, arguments), **environment)
+
+
+def mb(*files: Path) -> str:
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
 
 
 def left(directory: Path) -> set[str]:
@@ -96,7 +100,7 @@ def test_a_recording_is_put_together_into_a_file_or_a_pipe(
     directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pull(OLD, str(tmp_path / "whole.rrd"), directory=directory)
-    assert capsys.readouterr().out == f"{tmp_path}/whole.rrd: 0.8 MB\n"
+    assert capsys.readouterr().out == f"{tmp_path}/whole.rrd: {mb(tmp_path / 'whole.rrd')}\n"
     assert sorted(rows(tmp_path / "whole.rrd")[VIDEO]) == list(range(128))
     with (tmp_path / "piped.rrd").open("wb") as out:
         command = [*COMMAND, "recordings", "pull", "bench-20260102", "-", "--dir", directory]
@@ -124,10 +128,10 @@ def test_what_can_not_be_pulled_is_told_in_a_line(directory: Path, tmp_path: Pat
 def test_the_oldest_go_by_age_or_size_and_nothing_that_is_being_written_or_no_recording(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = len(list(directory.glob(f"{OLD}.*")))
+    files = list(directory.glob(f"{OLD}.*"))
     prune(older_than="12h", dry_run=True, directory=directory)
     planned = capsys.readouterr().out
-    assert planned == f"would delete {OLD}: {files} files, 0.9 MB\n"
+    assert planned == f"would delete {OLD}: {len(files)} files, {mb(*files)}\n"
     assert left(directory) == {OLD, NEW, "mine"}
     prune(older_than="2d", directory=directory)
     assert capsys.readouterr().out == "nothing to delete\n"
@@ -135,7 +139,7 @@ def test_the_oldest_go_by_age_or_size_and_nothing_that_is_being_written_or_no_re
     assert capsys.readouterr().out == planned.replace("would delete", "deleted")
     assert left(directory) == {NEW, "mine"}
     prune(keep_mb=0, directory=directory)
-    assert capsys.readouterr().out.startswith(f"deleted {NEW}: {files - 1} of {files} files")
+    assert capsys.readouterr().out.startswith(f"deleted {NEW}: {len(files) - 1} of {len(files)} files")
     assert left(directory) == {NEW, "mine"}
 
 
@@ -185,7 +189,7 @@ def test_a_file_of_a_recording_names_it_to_pull_but_not_to_prune(
 ) -> None:
     file = min(directory.glob(f"{OLD}.*"))
     pull(file.name, str(tmp_path / "whole.rrd"), directory=directory)
-    assert capsys.readouterr().out == f"{tmp_path}/whole.rrd: 0.8 MB\n"
+    assert capsys.readouterr().out == f"{tmp_path}/whole.rrd: {mb(tmp_path / 'whole.rrd')}\n"
     assert recordings("prune", file.name, "--dir", directory).returncode == 66
     assert OLD in left(directory)
 
@@ -218,7 +222,7 @@ class TestOverSsh:
         listed = recordings("list", "--json", *on, **there)
         assert [each["name"] for each in json.loads(listed.stdout)] == [OLD], listed.stderr
         pulled = recordings("pull", "bench-2026", *on, **there)
-        assert pulled.stdout == f"{OLD}.rrd: 0.8 MB\n", pulled.stderr
+        assert pulled.stdout == f"{OLD}.rrd: {mb(tmp_path / (OLD + '.rrd'))}\n", pulled.stderr
         assert sorted(rows(tmp_path / f"{OLD}.rrd")[VIDEO]) == list(range(128))
         pruned = recordings("prune", "--older-than", "12h", *on, **there)
         assert pruned.stdout.startswith(f"deleted {OLD}"), pruned.stderr

@@ -67,7 +67,7 @@ def test_cameras_come_and_go_and_recordings_begin(
     configure()
     daemon = start()
     configure(more=f'[camera.drawn]\nsource = "synthetic"\n[rerun]\nrecord_dir = "{tmp_path}"\n')
-    reload(daemon, "reloaded: rerun, camera drawn\n")
+    reload(daemon, "reloaded: rerun, camera drawn, pose of front\n")
     eventually(lambda: len(landmarks(outside, "drawn")) > 3, 30)
 
     configure(camera="drawn", source="synthetic", more=f'fps = 15\n[rerun]\nrecord_dir = "{tmp_path}"\n')
