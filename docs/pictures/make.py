@@ -1,12 +1,13 @@
 """Makes the pictures that README and docs show, from what real runs of `edge-pose` printed, published and recorded.
 
-usage: .venv/bin/python docs/pictures/make.py [--out DIR] [viewer] [terminal] [angle] [watch]
+usage: .venv/bin/python docs/pictures/make.py [--out DIR] [PICTURE...]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import os
@@ -19,11 +20,13 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import paho.mqtt.client as paho
 from matplotlib.figure import Figure
@@ -43,15 +46,32 @@ from edge.mqtt.fleet import Fleet, Row
 from edge.mqtt.session import Session
 from edge.mqtt.tls import Credentials
 from edge.pacing import Deadline
-from edge.rerun_log.entities import angles_entity
+from edge.rerun_log.entities import angles_entity, points_2d_entity
 from edge.vision.kinematics import JOINTS
+from edge.vision.skeleton import MEDIAPIPE_POSE
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 10
 COLUMNS, LINES = 100, 40
-CLIP_FRAMES = 60
-MOMENT = CLIP_FRAMES + 30  # frame_idx; in the clip's second round, when an arm and a leg are out and all is in view
 WIDTH_PX, HEIGHT_PX, TOP_BAR_PX = 1400, 900, 36
+ANIMATION_WIDTH_PX, ANIMATION_HZ = 700, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """frames: how many it has. at: the one to show, in which limbs are apart and all is in view. people: in it.
+    tilt_deg, roll_deg: how its camera hung, as far as those tell who stand upright."""
+
+    path: Path
+    frames: int
+    at: int
+    people: int
+    tilt_deg: float
+    roll_deg: float
+
+
+RUNNER = Clip(CLIP, frames=60, at=40, people=1, tilt_deg=22.0, roll_deg=27.0)
+TWO_PEOPLE = ROOT / "tests" / "media" / "two_people_1088x1920_60fps.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +137,137 @@ def summaries_received(port: int, into: list[dict[str, Any]]) -> Iterator[None]:
         client.loop_stop()
 
 
-def viewer(demo: Demo, scratch: Path, picture: Path) -> str:
-    with viewer_window(scratch) as client:
-        if client.open(str(demo.recording)).loading:
-            sys.exit("make.py: the viewer takes too long to load the recording")
-        client.set_time("frame_idx", sequence=MOMENT, play_state="paused")
-        window = Image.open(io.BytesIO(at_rest(client)))
+class Studio:
+    """The runs that the pictures show, each made once, and only when one of them is asked for."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+
+    @functools.cached_property
+    def demo(self) -> Demo:
+        return demonstrate(self.scratch)
+
+    @functools.cached_property
+    def pair(self) -> Clip:
+        """Two people in as few frames and pixels as two cores have time for, twice over, beside the runner."""
+        path = self.scratch / "pair.mkv"
+        with av.open(str(TWO_PEOPLE)) as source, av.open(str(path), "w") as target:
+            (whole,) = source.streams.video
+            stream = target.add_stream("libx264", rate=15, options={"crf": "12"})
+            stream.width, stream.height, stream.pix_fmt = whole.width // 2, whole.height // 2, "yuv420p"
+            frames = [*source.decode(whole)][::4]
+            for number, frame in enumerate(frames):
+                small = frame.reformat(stream.width, stream.height, "yuv420p")
+                small.pts, small.time_base = number, Fraction(1, 15)
+                target.mux(stream.encode(small))
+            target.mux(stream.encode())
+        return Clip(path, frames=len(frames), at=10, people=2, tilt_deg=24.0, roll_deg=-15.0)
+
+    def record(self, name: str, keys: Mapping[str, object]) -> Path:
+        """The recording of a device that has run as configured until there is a full window of its curves."""
+        directory = self.scratch / name
+        keys = {"device": "hall", "rerun.record_dir": directory, **keys}
+        with subprocess.Popen(run_command(keys), cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as process:
+            try:
+                _, said = process.communicate(timeout=SECONDS + 4.0)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                _, said = process.communicate(timeout=10.0)
+        if process.returncode:
+            sys.exit(f"make.py: the run for {name} ended with {process.returncode}:\n{said.decode()}")
+        (recording,) = directory.glob("*.rrd")
+        return recording
+
+
+def run_command(keys: Mapping[str, object]) -> list[str]:
+    sets = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "edge", "run", *sets]
+
+
+def playing(**clips: Clip) -> dict[str, object]:
+    """Keys for cameras of these names that show these clips over and over."""
+    keys: dict[str, object] = {"pose.max_people": max(clip.people for clip in clips.values())}
+    for camera, clip in clips.items():
+        keys |= {f"camera.{camera}.source": clip.path, f"camera.{camera}.loop": "true"}
+        keys |= {f"camera.{camera}.mount.{name}_deg": getattr(clip, f"{name}_deg") for name in ("tilt", "roll")}
+    return keys
+
+
+def viewer(studio: Studio, picture: Path) -> str:
+    return photograph(studio, studio.demo.recording, moment(studio.demo.recording, "demo", RUNNER), picture)
+
+
+def two_people(studio: Studio, picture: Path) -> str:
+    recording = studio.record("two_people", playing(front=studio.pair) | {"rerun.mask": "contour"})
+    return photograph(studio, recording, moment(recording, "front", studio.pair), picture)
+
+
+def two_cameras(studio: Studio, picture: Path) -> str:
+    recording = studio.record("two_cameras", playing(front=RUNNER, yard=studio.pair))
+    return photograph(studio, recording, moment(recording, "yard", studio.pair), picture)
+
+
+def privacy_mask(studio: Studio, picture: Path) -> str:
+    recording = studio.record("privacy_mask", playing(front=studio.pair) | {"privacy.mode": "mask"})
+    return photograph(studio, recording, moment(recording, "front", studio.pair), picture)
+
+
+def privacy_landmarks(studio: Studio, picture: Path) -> str:
+    recording = studio.record("privacy_landmarks", playing(front=studio.pair) | {"privacy.mode": "landmarks"})
+    return photograph(studio, recording, moment(recording, "front", studio.pair), picture)
+
+
+def live(studio: Studio, picture: Path) -> str:
+    """One round of the demonstration's clip, so that its end goes on with its beginning."""
+    recording = studio.demo.recording
+    end = moment(recording, "demo", RUNNER)
+    step = np.timedelta64(1000 // ANIMATION_HZ, "ms")
+    steps = RUNNER.frames * ANIMATION_HZ // 30  # of the clip's 30 frames/s
+    with viewer_window(studio.scratch) as client:
+        show(client, recording)
+        windows = [window_at(client, end - step * left, still_s=0.4) for left in reversed(range(steps))]
+    size = (ANIMATION_WIDTH_PX, ANIMATION_WIDTH_PX * HEIGHT_PX // WIDTH_PX)
+    first, *others = (window.resize(size, Image.Resampling.LANCZOS) for window in windows)
+    duration_ms = 1000 // ANIMATION_HZ
+    first.save(picture, save_all=True, append_images=others, duration=duration_ms, loop=0, quality=60, method=6)
+    return f"{first.width}x{first.height}, {steps} pictures"
+
+
+def moment(recording: Path, camera: str, clip: Clip) -> np.datetime64:
+    """When `clip` was shown last with all its people found, in the frame nearest to the one that is worth showing."""
+    found: list[tuple[int, int]] = []
+    for chunk in RrdReader(str(recording)).stream():
+        if str(chunk.entity_path) == points_2d_entity(camera) and not chunk.is_static:
+            rows = chunk.to_record_batch()
+            points = [len(each) for each in rows["Points2D:positions"].to_pylist()]
+            times = rows["time"].cast("int64").to_pylist()
+            all_there = clip.people * len(MEDIAPIPE_POSE.keypoints)
+            frames = rows["frame_idx"].to_pylist()
+            found += [(frame, ns) for frame, ns, many in zip(frames, times, points, strict=True) if many == all_there]
+    if not found:
+        sys.exit(f"make.py: camera {camera} never saw {clip.people} people at once in {recording.name}")
+    last = max(frame for frame, _ in found) - clip.frames
+    _, time_ns = min((each for each in found if each[0] > last), key=lambda each: abs(each[0] % clip.frames - clip.at))
+    return np.datetime64(time_ns, "ns")
+
+
+def photograph(studio: Studio, recording: Path, when: np.datetime64, picture: Path) -> str:
+    with viewer_window(studio.scratch) as client:
+        show(client, recording)
+        return save(window_at(client, when, still_s=1.0), picture)
+
+
+def show(client: ViewerClient, recording: Path) -> None:
+    if client.open(str(recording)).loading:
+        sys.exit("make.py: the viewer takes too long to load the recording")
+    at_rest(client, still_s=6.0)  # until what it says of itself in a corner has gone
+
+
+def window_at(client: ViewerClient, when: np.datetime64, still_s: float) -> Image.Image:
+    client.set_time("time", timestamp=when, play_state="paused")
+    window = Image.open(io.BytesIO(at_rest(client, still_s))).convert("RGB")
     # The top bar tells of this machine rather than of the recording: that it draws in software, for one.
-    return save(window.crop((0, TOP_BAR_PX, WIDTH_PX, TOP_BAR_PX + HEIGHT_PX)), picture)
+    return window.crop((0, TOP_BAR_PX, WIDTH_PX, TOP_BAR_PX + HEIGHT_PX))
 
 
 @contextlib.contextmanager
@@ -137,21 +280,21 @@ def viewer_window(scratch: Path) -> Iterator[ViewerClient]:
         yield ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
 
 
-def at_rest(client: ViewerClient) -> bytes:
-    """The window as PNG, once a second changes nothing any more: the video is decoded, the cameras stand still."""
-    deadline, before = Deadline(30.0), b""
+def at_rest(client: ViewerClient, still_s: float) -> bytes:
+    """The window as PNG, once nothing has changed for so long: the video is decoded, the cameras stand still."""
+    deadline, window, since_s = Deadline(60.0), b"", time.monotonic()
     while deadline.left_s():
-        time.sleep(1.0)
-        window = client.take_screenshot()
-        if window == before:
+        time.sleep(0.2)
+        if (now := client.take_screenshot()) != window:
+            window, since_s = now, time.monotonic()
+        elif time.monotonic() - since_s >= still_s:
             return window
-        before = window
     sys.exit("make.py: the viewer did not come to rest")
 
 
-def terminal(demo: Demo, scratch: Path, picture: Path) -> str:
+def terminal(studio: Studio, picture: Path) -> str:
     console = Console(record=True, file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="truecolor")
-    for line in left_on_screen(demo.written.replace(str(Path.home()), "~")):
+    for line in left_on_screen(studio.demo.written.replace(str(Path.home()), "~")):
         text = Text.from_ansi(line)
         for row in text.divide(range(COLUMNS, len(text), COLUMNS)):  # a terminal goes on below where a line is full
             console.print(row, highlight=False)
@@ -188,7 +331,8 @@ def left_on_screen(written: str) -> list[str]:
     return lines
 
 
-def angle(demo: Demo, scratch: Path, picture: Path) -> str:
+def angle(studio: Studio, picture: Path) -> str:
+    demo = studio.demo
     times_ns, frames, angles_deg = [], [], []
     for chunk in RrdReader(str(demo.recording)).stream():
         if str(chunk.entity_path) == angles_entity("demo") and not chunk.is_static:
@@ -208,7 +352,7 @@ def angle(demo: Demo, scratch: Path, picture: Path) -> str:
         axes.plot(received_s, received_deg, "o", color=colour, markersize=4)
     axes.plot([], [], "k-", label="recorded, every frame")
     axes.plot([], [], "ko", markersize=4, label="received over MQTT, summary")
-    for begun_s in recorded_s[np.array(frames) % CLIP_FRAMES == 0]:
+    for begun_s in recorded_s[np.array(frames) % RUNNER.frames == 0]:
         axes.axvline(begun_s, color="0.6", linewidth=0.8, linestyle=":")
     axes.set(xlabel="time in s (dotted: the clip begins again)", ylabel="angle in degrees", xlim=(0, recorded_s[-1]))
     axes.spines[["top", "right"]].set_visible(False)
@@ -224,16 +368,14 @@ def save(image: Image.Image, picture: Path) -> str:
     return f"{image.width}x{image.height}"
 
 
-def watch(demo: Demo, scratch: Path, picture: Path) -> str:
+def watch(studio: Studio, picture: Path) -> str:
     """Four devices as `edge-pose watch` shows them: one at work with two cameras, one paused, one stopped, one gone."""
     fleet = Fleet("pose/v1")
     with local_broker(BrokerKind.AUTO) as broker, contextlib.ExitStack() as devices:
 
         def run(device: str, **keys: object) -> subprocess.Popen[bytes]:
             keys |= {"device": device, "mqtt.url": broker.url, "mqtt.version": broker.version, "pose.model": "lite"}
-            sets = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
-            command = [sys.executable, "-m", "edge", "run", *sets]
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+            process = subprocess.Popen(run_command(keys), stderr=subprocess.DEVNULL, cwd=ROOT)
             devices.callback(process.wait)
             devices.callback(process.kill)
             return process
@@ -280,31 +422,40 @@ def watch(demo: Demo, scratch: Path, picture: Path) -> str:
 
 
 PICTURES = {
-    "viewer": (viewer, "viewer.png"),
     "terminal": (terminal, "terminal.svg"),
     "angle": (angle, "angle.png"),
     "watch": (watch, "watch.svg"),
 }
+OF_THE_VIEWER = {
+    "viewer": (viewer, "viewer.png"),
+    "live": (live, "live.webp"),
+    "two_people": (two_people, "two_people.png"),
+    "two_cameras": (two_cameras, "two_cameras.png"),
+    "privacy_mask": (privacy_mask, "privacy_mask.png"),
+    "privacy_landmarks": (privacy_landmarks, "privacy_landmarks.png"),
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the pictures of the documentation from a run of the demo.")
-    parser.add_argument("pictures", nargs="*", choices=[*PICTURES, "all"], default="all")
+    pictures = PICTURES | OF_THE_VIEWER
+    parser = argparse.ArgumentParser(description="Make the pictures of the documentation from real runs.")
+    parser.add_argument("pictures", nargs="*", choices=[*pictures, "all"], default="all", metavar="PICTURE")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="default: where this file is")
+    parser.epilog = f"PICTURE: {', '.join(pictures)}; without one, all of them"
     options = parser.parse_args()
-    wanted = [*PICTURES] if "all" in options.pictures else options.pictures
-    if "viewer" in wanted:  # Rerun draws with the one and decodes H.264 with the other
+    wanted = [*pictures] if "all" in options.pictures else options.pictures
+    if OF_THE_VIEWER.keys() & set(wanted):  # Rerun draws with the one and decodes H.264 with the other
         drivers = [file for place in ("/usr/share", "/etc") for file in Path(place, "vulkan/icd.d").glob("*.json")]
         missing = ["mesa-vulkan-drivers"] * (not drivers) + ["ffmpeg"] * (shutil.which("ffmpeg") is None)
         if missing:
             sys.exit(f"make.py: for the viewer: apt install --no-install-recommends {' '.join(missing)}")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="edge-pose-pictures-") as scratch:
-        demo = demonstrate(Path(scratch))
+        studio = Studio(Path(scratch))
         for name in wanted:
-            make, file = PICTURES[name]
+            make, file = pictures[name]
             picture = options.out / file
-            size = make(demo, Path(scratch), picture)
+            size = make(studio, picture)
             print(f"{os.path.relpath(picture)} {size}, {picture.stat().st_size / 1e3:.0f} kB")
 
 
