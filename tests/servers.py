@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rerun.experimental import ViewerClient
+
 from edge.cli.local_server import wait_until_listening
 from edge.cli.local_viewer import rerun_program, without_analytics
 
@@ -81,6 +83,18 @@ def rerun_server(*, port: int | None = None) -> Iterator[Server]:
         url = f"rerun+http://127.0.0.1:{port}/proxy"
         with _running(command, port, url, **without_analytics(Path(scratch))) as server:
             yield server
+
+
+@contextlib.contextmanager
+def native_viewer(width_px: int, height_px: int) -> Iterator[ViewerClient]:
+    """Rerun's viewer in a window that no screen shows; it takes mesa-vulkan-drivers, and ffmpeg for H.264."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [str(rerun_program()), "--headless", "--bind", "127.0.0.1", "--port", str(port)]
+        command += ["--window-size", f"{width_px}x{height_px}", "--hide-welcome-screen"]
+        url = f"rerun+http://127.0.0.1:{port}/proxy"
+        with _running(command, port, url, **without_analytics(Path(scratch))):
+            yield ViewerClient.connect(url)
 
 
 def certificates(folder: Path) -> None:
