@@ -73,6 +73,23 @@ def test_a_reload_takes_up_what_is_good_and_refuses_what_is_not(device: Device) 
     assert device.show("MainPID") == process
 
 
+def test_where_no_picture_may_leave_the_service_does_all_it_did_and_a_crash_leaves_no_core(device: Device) -> None:
+    run, process = device.show("InvocationID"), device.show("MainPID")
+    configure(device, device.config() + '[privacy]\nmode = "landmarks"\n')
+    assert device.host.run("systemctl reload edge-pose.service").returncode == 0
+    eventually(lambda: "reloaded: privacy" in device.journal())
+    assert device.show("MainPID") == process
+    eventually(lambda: device.landmarks_hz() > 5, 30)
+    device.host.run("systemctl kill --signal=ABRT --kill-whom=main edge-pose.service")
+    eventually(lambda: running_anew(device, run), 40)
+    eventually(lambda: device.states()[-1] == b"online", 20)
+    journal = device.host.run(f"journalctl --output=cat _SYSTEMD_INVOCATION_ID={run} + INVOCATION_ID={run}").stdout
+    assert "Fatal Python error: Aborted" in journal
+    assert "code=killed, status=6/ABRT" in journal, "and not code=dumped"
+    configure(device, device.config())
+    device.host.run("systemctl reload edge-pose.service")
+
+
 def test_a_secret_reaches_the_daemon_and_is_no_obstacle_to_a_reload(device: Device) -> None:
     place = "/etc/edge-pose/credentials/mqtt.password"
     device.host.run(f"printf secret > {place} && chmod 600 {place} && systemctl restart edge-pose.service")
