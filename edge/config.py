@@ -36,7 +36,7 @@ def without_credentials(location: str) -> str:
     """An address with *** for user and password, and for what parameters such as password= say; the rest as it is."""
     # A password that should have been percent-encoded may hold anything: what stands behind the colon is no port then.
     location = re.sub(r"(?s)(?<=://)(?:[^/\s]*|[^/\s@:\[]*:(?!\d*(?:[/?#]|$)).*)@", "***@", location)
-    return re.sub(r"(?i)([\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*=)[^&\s]+", r"\1***", location)
+    return re.sub(r"(?i)([\w-]*(?:pass|pwd|token|secret|auth|key|sig)[\w-]*=)[^&\s]+", r"\1***", location)
 
 
 def masked(value: object) -> object:
@@ -406,6 +406,11 @@ class RerunConfig(_Section):
         title="Room for others",
         description="the oldest files go when less of the disk would be free; without any, recording pauses",
         json_schema_extra=_unit("MB"),
+    )
+    log_lines: Literal["info", "warning", "off"] = Field(
+        "info",
+        title="Log lines",
+        description="which lines of this device's log go along, as text; they name addresses and files",
     )
     frames_hz: Rate = Field(
         30.0,

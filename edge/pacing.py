@@ -111,3 +111,22 @@ class Thinning:
             return False  # the next one will be nearer
         self._due_ns = max(self._due_ns + self._period_ns, now_ns)
         return True
+
+
+class Allowance:
+    """Lets through `most` items at once and `hz` a second in the long run: a token bucket."""
+
+    def __init__(self, hz: float, most: float) -> None:
+        self._hz = hz
+        self._most = most
+        self._left = most
+        self._at_s = 0.0
+
+    def admits(self, now_s: float) -> bool:
+        """Whether one more goes through at this time, which never goes back."""
+        self._left = min(self._most, self._left + (now_s - self._at_s) * self._hz)
+        self._at_s = now_s
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

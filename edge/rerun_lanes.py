@@ -18,7 +18,7 @@ from edge.lanes import Lane, LaneGroup, Shown, Stage
 from edge.pacing import Deadline
 from edge.privacy import Mode, Shows, most_shown
 from edge.reports import DeviceInfo, Event, LinkState
-from edge.stats import CameraCounts, Stats
+from edge.stats import CameraCounts, DropCause, Stats
 from edge.vision.frame import Filmed
 from edge.vision.observation import Observation
 from edge.vision.placement import Mount
@@ -47,6 +47,7 @@ RERUN_BATCH = 16
 _RERUN_LINGER_S = 0.2
 # Lines of text that come at once, of a fault for instance; of more the newest are worth most.
 _NOTES = 256
+_LINES_FROM = {"info": logging.INFO, "warning": logging.WARNING, "off": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +106,15 @@ class RerunLanes:
 
         film = None if video(config) == "off" else _video_sink(rerun, scene_log.put, self._stats)
 
+        notes = self._notes(scene_log.put, rerun.log_lines)
+
         def begin() -> None:
             scene_log.want_keyframes = _nobody_encodes if film is None else film.want_keyframes
             scene_log.memory_bytes = rerun.backlog_mb * 1_000_000
-            if scene_log.describe(scene) and before is not None:
+            stricter = scene_log.describe(scene)
+            notes.listen()  # from here on nothing fails any more
+            log.info("Rerun gets video: %s, masks: %s, privacy.mode: %s", scene.video, scene.mask, scene.privacy)
+            if stricter and before is not None:
                 told = "privacy.mode is %s now: what was recorded before stays in %s, and is not shipped any more; %s"
                 log.warning(told, scene.privacy, before, HOW_TO_DELETE)
             if segments is not None:
@@ -130,13 +136,13 @@ class RerunLanes:
         return LaneGroup(
             observers=(_scene_lane(config, scene_log.put, self._stats),),
             video=() if film is None else (video_lane(film, self._stats),),
-            others=(self._notes(scene_log.put),),
+            others=(notes,),
             outputs=tuple(outputs),
             shown=None if rerun.frames_hz == "unlimited" else Shown(rerun.frames_hz),
             begin=begin,
         )
 
-    def _notes(self, put: Callable[[Parcel], None]) -> _Notes:
+    def _notes(self, put: Callable[[Parcel], None], lines: str) -> _Notes:
         from edge.rerun_log.notes import NotesSink
 
         def cameras() -> dict[str, CameraCounts]:
@@ -144,7 +150,7 @@ class RerunLanes:
 
         sink = NotesSink(put, cameras, MachineWatch(None).report)
         lane = Lane("rerun notes", sink, self._stats, capacity=_NOTES, linger_s=_RERUN_LINGER_S)
-        return _Notes(lane, self._events, self._stats)
+        return _Notes(lane, self._events, self._stats, _LINES_FROM[lines])
 
     def standing(self) -> Standing:
         """What is in use, for `restore`."""
@@ -305,24 +311,30 @@ def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> 
 
 
 class _Notes:
-    """A lane of notes, told of each event and each line of the log while it works."""
+    """A lane of notes, told of each event and each line of the log from `listen` until it is closed."""
 
-    def __init__(self, lane: Lane[Note], events: EventLog, stats: Stats) -> None:
+    def __init__(self, lane: Lane[Note], events: EventLog, stats: Stats, level: int | None) -> None:
+        """level: of the lines of the log from which up it is told, None for of none."""
         from edge.rerun_log.notes import LineHandler
 
         self.name = lane.name
         self._lane = lane
         self._events = events
         self._stats = stats
-        self._lines = LineHandler(lane.offer, self._newest)
+        self._lines = None if level is None else LineHandler(level, lane.offer, self._newest, self._refused)
+
+    def listen(self) -> None:
+        """Also to what is said of the beginning: that waits in the lane until it starts."""
+        self._events.listen(self._happened)
+        if self._lines is not None:
+            logging.getLogger().addHandler(self._lines)
 
     def start(self) -> None:
         self._lane.start()
-        self._events.listen(self._happened)
-        logging.getLogger().addHandler(self._lines)
 
     def close(self, deadline: Deadline) -> None:
-        logging.getLogger().removeHandler(self._lines)
+        if self._lines is not None:
+            logging.getLogger().removeHandler(self._lines)
         self._events.forget(self._happened)
         self._lane.close(deadline)
 
@@ -333,6 +345,9 @@ class _Notes:
         from edge.rerun_log.notes import of_event
 
         self._lane.offer(of_event(event, self._newest(event.camera)))
+
+    def _refused(self) -> None:
+        self._stats.dropped(self.name, DropCause.TOO_MANY)
 
     def _newest(self, camera: str | None) -> int:
         cameras = self._stats.cameras

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.pacing import Backoff, Deadline, RateGate, Thinning
+from edge.pacing import Allowance, Backoff, Deadline, RateGate, Thinning
 
 SECOND_NS = 1_000_000_000
 
@@ -149,3 +149,16 @@ class TestThinning:
         thinning.takes(60 * SECOND_NS)
 
         assert [thinning.takes(seq * SECOND_NS // 60) for seq in range(4)] == [True, False, True, False]
+
+
+@given(st.lists(st.floats(0, 10), max_size=200), st.floats(0.1, 50), st.floats(1, 20))
+def test_an_allowance_lets_no_more_through_than_at_once_and_with_time(
+    gaps_s: list[float], hz: float, most: float
+) -> None:
+    allowance, now_s, admitted = Allowance(hz, most), 1000.0, 0
+    for gap_s in gaps_s:
+        now_s += gap_s
+        admitted += allowance.admits(now_s)
+        assert admitted <= most + hz * (now_s - 1000.0) + 1e-6
+    if gaps_s:
+        assert admitted >= 1

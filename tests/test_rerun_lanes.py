@@ -267,11 +267,13 @@ def test_what_can_not_be_leaves_everything_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_events_and_log_lines_are_in_the_recording_as_long_as_there_is_one(tmp_path: Path) -> None:
+def test_events_and_log_lines_are_in_the_recording_as_long_as_there_is_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     stats, events = Stats(["front"]), EventLog("1")
     lanes = RerunLanes("1", stats, events)
     said = logging.getLogger("edge.somebody")
-    said.setLevel(logging.INFO)
+    caplog.set_level(logging.INFO, "edge")
     for times, directory in enumerate((tmp_path / "one", tmp_path / "two")):
         with running(lanes.build(config(record_dir=directory), INFO)):
             stats.cameras["front"].frame_captured()
@@ -285,7 +287,9 @@ def test_events_and_log_lines_are_in_the_recording_as_long_as_there_is_one(tmp_p
         path = next(directory.glob("*.rrd"))
         assert texts(path, "/log/events") == ["front: camera_lost, reason: unplugged"]
         assert rows(path)["/log/events"] == [times]
-        assert f"edge.somebody: hello {times}" in texts(path, "/log/lines")
+        beginning, *said = texts(path, "/log/lines")
+        assert beginning == "edge.rerun_lanes: Rerun gets video: h264, masks: image, privacy.mode: full"
+        assert f"edge.somebody: hello {times}" in said
         assert not [text for text in texts(path, "/log/lines") if "not this" in text or "nobody" in text]
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import rerun as rr
 from rerun.chunk import Chunk
 
+from edge.logs import printable
+from edge.pacing import Allowance
 from edge.privacy import Shows
 from edge.reports import CameraLost, Event, EventsLost, MachineReport
 from edge.rerun_log.entities import DEVICE_STATS, EVENTS, LINES, stats_entity, time_columns
@@ -32,6 +34,7 @@ CAMERA_FIGURES = (
 DEVICE_FIGURES = ("CPU, % of a core", "memory, MB", "temperature, °C")
 
 _LONGEST = 4000
+_LINES_HZ, _LINES_AT_ONCE = 20.0, 200.0
 # Those of rerun.TextLogLevel.
 _WARN, _INFO = "WARN", "INFO"
 _LEVELS = ((logging.CRITICAL, "CRITICAL"), (logging.ERROR, "ERROR"), (logging.WARNING, _WARN))
@@ -55,27 +58,38 @@ def of_event(event: Event, seq: int) -> Note:
     fields = ((field.name, getattr(event.what, field.name)) for field in dataclasses.fields(event.what))
     told = [kind, *(f"{name}: {_shown(value)}" for name, value in fields if value != "")]
     level = _WARN if isinstance(event.what, CameraLost | EventsLost) else _INFO
-    return Note(EVENTS, event.at_ns, level, f"{event.camera}: {', '.join(told)}"[:_LONGEST], seq)
+    return Note(EVENTS, event.at_ns, level, _one_line(f"{event.camera}: {', '.join(told)}"), seq)
 
 
 class LineHandler(logging.Handler):
-    """Hands on what the log says, from `info` up. newest: the newest frame's number, of a camera or of them all."""
+    """Hands on what the log says, without tracebacks, which name files and what was in them.
 
-    def __init__(self, tell: Callable[[Note], None], newest: Callable[[str | None], int]) -> None:
-        super().__init__(logging.INFO)
-        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    level: from which one up. newest: the newest frame's number, of a camera or of them all. refused: called for a line
+    that was one too many: a fault that goes round in circles must not take the place of pictures.
+    """
+
+    def __init__(
+        self, level: int, tell: Callable[[Note], None], newest: Callable[[str | None], int], refused: Callable[[], None]
+    ) -> None:
+        super().__init__(level)
         self._tell = tell
         self._newest = newest
+        self._refused = refused
+        self._allowance = Allowance(_LINES_HZ, _LINES_AT_ONCE)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            text = self.format(record)
-        except Exception:  # noqa: BLE001 - what it formats is anybody's
+            if not self._allowance.admits(time.monotonic()):
+                self._refused()
+                return
+            text = f"{record.name}: {record.getMessage()}"
+            if record.exc_info and record.exc_info[1] is not None:
+                text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+            seq = self._newest(getattr(record, "EDGE_POSE_CAMERA", None))  # logs.of_camera
+            level = next((level for number, level in _LEVELS if record.levelno >= number), _INFO)
+            self._tell(Note(LINES, int(record.created * 1e9), level, _one_line(text), seq))
+        except Exception:  # noqa: BLE001 - as all handlers do: whoever logs must not suffer for what is logged
             self.handleError(record)
-            return
-        level = next((level for number, level in _LEVELS if record.levelno >= number), _INFO)
-        seq = self._newest(getattr(record, "EDGE_POSE_CAMERA", None))  # logs.of_camera
-        self._tell(Note(LINES, int(record.created * 1e9), level, text[:_LONGEST], seq))
 
 
 class NotesSink:
@@ -97,13 +111,14 @@ class NotesSink:
         self._before = dict(cameras())
 
     def write(self, batch: Sequence[Note]) -> None:
-        if batch:
-            self._put(notes_parcel(batch))
+        # The batch last: should the figures fail, it counts as lost, and so it has to be.
         now_s = time.monotonic()
         if (passed_s := now_s - self._figures_s) >= FIGURES_EVERY_S:
-            cameras = dict(self._cameras())
-            self._put(figures_parcel(time.time_ns(), cameras, self._before, passed_s, self._machine()))
-            self._figures_s, self._before = now_s, cameras
+            self._figures_s = now_s
+            before, self._before = self._before, dict(self._cameras())
+            self._put(figures_parcel(time.time_ns(), self._before, before, passed_s, self._machine()))
+        if batch:
+            self._put(notes_parcel(batch))
 
     def close(self, timeout_s: float) -> None:
         return
@@ -156,6 +171,11 @@ def _vector(figures: Sequence[float | None]) -> list[rr.ComponentColumn]:
     values = np.array([np.nan if figure is None else figure for figure in figures])
     batch = rr.components.ScalarBatch(values)
     return [rr.ComponentColumn(rr.Scalars.descriptor_scalars(), batch, lengths=[len(values)])]
+
+
+def _one_line(text: str) -> str:
+    """What was said may hold anything, also what is no text for others, such as half of a surrogate pair."""
+    return printable(" ".join(text[:_LONGEST].splitlines()))
 
 
 def _shown(value: object) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.logs import of_camera
 from edge.mqtt.wire import v1
@@ -59,7 +62,7 @@ def test_an_event_is_told_by_its_name_over_mqtt_and_its_fields(what: Happening, 
 
 def lines(emit: logging.LogRecord) -> list[Note]:
     told: list[Note] = []
-    LineHandler(told.append, {None: 9, "front": 5}.__getitem__).handle(emit)
+    LineHandler(logging.INFO, told.append, {None: 9, "front": 5}.__getitem__, refused=told.clear).handle(emit)
     return told
 
 
@@ -85,9 +88,67 @@ def test_a_line_is_never_too_long_and_one_that_can_not_be_formatted_is_left_out(
     assert "no number" in capsys.readouterr().err
 
 
+def test_of_a_failure_its_kind_is_told_and_no_traceback() -> None:
+    try:
+        raise ValueError("of /a/file")
+    except ValueError:
+        failed = logging.LogRecord("edge.app", logging.ERROR, __file__, 1, "it failed", (), sys.exc_info())
+    assert [note.text for note in lines(failed)] == ["edge.app: it failed (ValueError: of /a/file)"]
+
+
+@given(st.text(st.characters()))
+def test_whatever_is_said_is_a_line_that_can_be_sent(text: str) -> None:
+    said = [*lines(record("%s", text)), of_event(Event("s-1", "front", 1, CameraLost(text)), 0)]
+    for note in said:
+        assert "\n" not in note.text
+    assert notes_parcel(said).rows == 2
+
+
+def test_a_flood_of_lines_is_cut_off_and_counted() -> None:
+    told: list[Note] = []
+    refused: list[None] = []
+    handler = LineHandler(logging.INFO, told.append, lambda _: 0, refused=lambda: refused.append(None))
+    for _ in range(1000):
+        handler.handle(record("again"))
+    assert len(told) + len(refused) == 1000
+    assert 200 <= len(told) < 600
+
+
+def test_who_logs_does_not_suffer_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def full(note: Note) -> None:
+        raise OSError(f"no room for {note.text}")
+
+    LineHandler(logging.INFO, full, lambda _: 0, refused=list).handle(record("hello"))
+    assert "no room for edge.app: hello" in capsys.readouterr().err
+
+
+def test_figures_that_fail_are_not_tried_all_the_time_and_notes_are_counted_once() -> None:
+    parcels: list[Parcel] = []
+    asked: list[None] = []
+
+    def broken() -> MachineReport:
+        asked.append(None)
+        raise OSError("no /proc")
+
+    sink = NotesSink(parcels.append, dict, broken)
+    eventually(lambda: not failing(sink), 4)
+    sink.write([Note(LINES, 1, "INFO", "a", 0)])
+    assert len(asked) == 1
+    assert [parcel.entity for parcel in parcels] == [LINES]
+
+
+def failing(sink: NotesSink) -> bool:
+    """Until it has failed once."""
+    try:
+        sink.write([])
+    except OSError:
+        return False
+    return True
+
+
 def test_a_line_about_a_camera_has_its_newest_frame() -> None:
     told: list[Note] = []
-    handler = LineHandler(told.append, {None: 9, "front": 5}.__getitem__)
+    handler = LineHandler(logging.INFO, told.append, {None: 9, "front": 5}.__getitem__, refused=told.clear)
     logger = logging.getLogger("edge.test_notes")
     logger.addHandler(handler)
     of_camera(logger, "front").warning("it went away")

