@@ -38,8 +38,8 @@ MaskForm = Literal["image", "contour", "off"]
 class SceneSink:
     """Turns observations into chunks and hands them to `put`.
 
-    people: how many there may be at most. mounts: how cameras hang, level where it is not said. outline:
-    log where the picture ends, for scenes without pictures, in which nothing else says it.
+    mask: how masks are logged. people: how many there may be at most. mounts: how cameras hang, level where it is not
+    said. outline: log where the picture ends, for scenes without pictures, in which nothing else says it.
 
     Of each picture that people see it logs one observation: that of its own frame, or where there is none, because
     inference is slower than the camera or the lane was full, the first one before the next picture. So there are never
