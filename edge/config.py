@@ -420,7 +420,7 @@ class RerunConfig(_Section):
     )
     video: Literal["h264", "jpeg", "off"] = Field("h264", title="Video", description="how pictures are logged")
     h264_crf: Annotated[int, Field(ge=18, le=40, strict=True)] = Field(
-        26,
+        28,
         title="Quality of H.264",
         description="x264's constant rate factor: 6 less is twice the bytes, and a quality better to see",
         json_schema_extra=_unit("CRF"),
