@@ -285,8 +285,9 @@ def shown(found: Sequence[Found]) -> str:
     return f"{statistics.median(kb_s):.0f}{spread}"
 
 
-def compare_with_example(model: str, seconds: float, count: int) -> None:
-    ways = {"example": ["example"], "edge-pose": ["daemon", "{}"]}
+def compare_with_example(model: str, seconds: float, count: int, changes: str) -> None:
+    """changes: JSON, what the daemon's configuration has that is not the default."""
+    ways = {"example": ["example"], "edge-pose": ["daemon", changes]}
     paced: dict[str, list[Found]] = {name: [] for name in ways}
     free: dict[Loop, list[tuple[float, float]]] = {Loop.SEED: [], Loop.ALL_CAPPED: [], Loop.ALL: []}
     for number in range(count):
@@ -355,10 +356,11 @@ def main() -> None:
         "--what", nargs="+", choices=["example", "settings", "angles"], default=["example", "settings", "angles"]
     )
     parser.add_argument("--only", default="", help="settings whose name holds this")
+    parser.add_argument("--changes", default="{}", help="of the daemon beside the example, as JSON")
     options = parser.parse_args()
     model = str(ModelStore().ensure("full").path)
     if "example" in options.what:
-        compare_with_example(model, options.seconds, options.rounds)
+        compare_with_example(model, options.seconds, options.rounds, options.changes)
     if "angles" in options.what:
         split_by_entity(model, options.seconds)
     if "settings" in options.what:
