@@ -8,10 +8,10 @@ A daemon plays both; a native viewer and a browser look on and are paused, and t
 
 red: the middle of the squares, (255, 0, 0) at the source.
 moves: the numbers read from two pictures of it, before it was paused.
-frame: the number that is read from the picture when it is paused, and that of the observation that belongs there.
-drawn: of the shoulders, hips, knees and ankles of that observation, how many are where they should be in the window, in
-their person's colour; beside: how many of the places that are a tenth of the picture away have that colour.
-in mask: how many of them lie in their person's mask.
+frame: the number that is read from the picture when it is paused.
+drawn: how much of small discs where all keypoints of that frame's observation should be in the window has their
+person's colour, 0 to 1; and of which frame's observation, up to four away, that is most: 0, the frame's own.
+in mask: how many shoulders, hips, knees and ankles lie in their person's mask.
 upright: in space, in metres, by how much shoulders are above hips and hips above ankles, at least; the lowest point.
 """
 
@@ -221,13 +221,18 @@ def limbs(names: tuple[str, ...]) -> list[int]:
     return [MEDIAPIPE_POSE.index(f"{side}_{name}") for name in names for side in ("left", "right")]
 
 
-def has_colour(window: UInt8Array, points_px: Float32Array, colour: tuple[int, int, int]) -> int:
-    """How many of the points have a pixel of that colour within three pixels."""
-    count = 0
-    for x, y in points_px.round().astype(int).tolist():
-        near = window[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].astype(int)
-        count += bool(near.size and (np.abs(near - colour).max(axis=2) < 40).any())
-    return count
+def drawn(window: UInt8Array, picture: Shown, seen: Observed) -> float:
+    """The part of all discs, of two pixels around each keypoint, that has its person's colour."""
+    down, right = np.mgrid[-2:3, -2:3]
+    inside = down**2 + right**2 <= 5
+    parts = []
+    for person, points in seen.flat.items():
+        columns, rows = picture.at(points).round().astype(int).T[..., None]
+        rows = (rows + down[inside]).clip(0, window.shape[0] - 1)
+        columns = (columns + right[inside]).clip(0, window.shape[1] - 1)
+        off = np.abs(window[rows, columns].astype(int) - COLOURS[person]).max(axis=-1)
+        parts.append((off < 40).mean())
+    return float(np.mean(parts))
 
 
 def in_mask(seen: Observed, size_px: tuple[int, int]) -> tuple[int, int]:
@@ -253,7 +258,7 @@ def upright(seen: Observed) -> str:
 
 
 def report(looks: list[Look], files: list[Path], frames: list[int], sizes_px: list[tuple[int, int]]) -> None:
-    print("viewer            camera  red              moves     frame   drawn   beside  in mask  upright, m")
+    print("viewer            camera  red              moves     frame  drawn      in mask  upright, m")
     for number, camera in enumerate(CAMERAS):
         observed = observations(files, camera)
         for each in looks:
@@ -264,16 +269,13 @@ def report(looks: list[Look], files: list[Path], frames: list[int], sizes_px: li
                 print(f"{each.viewer:17} {camera.name:7} {picture.red!s:16} frame {picture.number} was never estimated")
                 continue
             seen = there[-1]
-            drawn = beside = 0
-            for person, points in seen.flat.items():
-                away = points + np.float32(0.1 * sizes_px[number][0])
-                drawn += has_colour(each.window, picture.at(points[limbs(LIMBS)]), COLOURS[person])
-                beside += has_colour(each.window, picture.at(away[limbs(LIMBS)]), COLOURS[person])
+            near = {
+                it.seq - seen.seq: drawn(each.window, picture, it) for it in observed if abs(it.seq - seen.seq) <= 4
+            }
             inside, total = in_mask(seen, sizes_px[number])
             print(
-                f"{each.viewer:17} {camera.name:7} {picture.red!s:16} {before:2} -> {after:2}  "
-                f"{picture.number:2}, {seen.seq % frames[number]:2}  {drawn:2}/{total:2}   {beside:2}/{total:2}   "
-                f"{inside:2}/{total:2}    {upright(seen)}"
+                f"{each.viewer:17} {camera.name:7} {picture.red!s:16} {before:2} -> {after:2}   {picture.number:2}    "
+                f"{near[0]:.2f}, {max(near, key=near.__getitem__):+d}   {inside:2}/{total:2}    {upright(seen)}"
             )
 
 
