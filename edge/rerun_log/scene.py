@@ -28,7 +28,8 @@ from edge.vision.skeleton import Skeleton
 
 # Easy to tell apart on any picture (Okabe and Ito's palette), first those in which text can be read best.
 _COLOURS = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0))
-_MASK_OPACITY = 0.4
+# Over a picture, which shows through, and over nothing, where the skeleton has to stand out.
+_OPACITY, _OPACITY_ALONE = 0.4, 0.6
 
 PRIVACY_PROPERTY = "privacy"
 """In the recording's properties: the mode that it was made in, by which a file says how much it may show."""
@@ -91,7 +92,7 @@ class Scene:
         )
         points_3d = rr.Points3D.from_fields(keypoint_ids=keypoint_ids, radii=0.012)
         outline = rr.LineStrips2D.from_fields(radii=rr.Radius.ui_points(1.0), show_labels=False)
-        opacity = _MASK_OPACITY if self.video != "off" else 1.0
+        opacity = _OPACITY if self.video != "off" else _OPACITY_ALONE
         edge = rr.LineStrips2D.from_fields(radii=rr.Radius.ui_points(0.5), colors=(110, 110, 110))
         names = rr.Points2D.from_fields(radii=rr.Radius.ui_points(0), show_labels=True)
         for camera in self.cameras:
