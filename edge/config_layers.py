@@ -330,6 +330,7 @@ _CHOICES: Mapping[Keys, str] = {
     ("mqtt", "landmarks_hz"): _RATE,
     ("mqtt", "summary_hz"): _RATE,
     ("rerun", "frames_hz"): _RATE,
+    ("rerun", "h264_kbit_s"): "a whole number from 100 to 50000, or 'unlimited'",
     ("pose", "workers"): "a whole number from 1 to 16, or 'auto'",
 }
 """Keys that are a number or a word, and what is expected of them."""
