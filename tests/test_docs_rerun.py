@@ -59,6 +59,23 @@ def test_the_code_runs_and_finds_what_was_recorded(folder: Path) -> None:
     assert re.fullmatch(r"39 rows, the wrists are \d\.\d\d m apart at most", landmarks)
 
 
+def test_each_column_of_the_table_can_be_read_that_way(folder: Path) -> None:
+    first, _ = blocks(PAGE, "python")
+    named = re.findall(r"^\| `(/\S+)` \| `(\S+?)` \|", PAGE, re.MULTILINE)
+    entities = [("" if entity in {"/log/events", "/log/lines"} else "/camera/front") + entity for entity, _ in named]
+    lines = [f"print(len(column({at!r}, {name!r})[0]))" for at, (_, name) in zip(entities, named, strict=True)]
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join([first, *lines])],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert all(int(count) > 0 for count in ran.stdout.splitlines()[1:]), ran.stdout
+
+
 def test_of_several_recordings_one_is_chosen_and_its_frames_count_once(folder: Path) -> None:
     """As in a file of `view --save` after a reconnect."""
     first, _ = blocks(PAGE, "python")
