@@ -33,6 +33,7 @@ from edge.inference import Estimators, Inference, SpareCores
 from edge.interfaces import FrameSource
 from edge.lanes import Lane, LaneGroup
 from edge.pipeline import CameraPipeline
+from edge.privacy import most_shown
 from edge.reports import BrokerReach, DeviceInfo, HealthReport
 from edge.rerun_lanes import OBSERVATIONS, RerunLanes
 from edge.settings import Settings
@@ -157,11 +158,17 @@ class App:
 
     def _become(self, config: Config, model: Model, settings: Settings, step: Callable[[], None]) -> list[str]:
         streams, privacy = _streams(self.config.mqtt), self.config.privacy
+        # A stricter mode counts from here on, before anything is fetched, loaded or waited for, and an opener one at
+        # the very end: until then something may still refuse it.
+        opens = most_shown(config.privacy.mode) > most_shown(privacy.mode)
         self._core_dumps.require(config.privacy.mode)
+        if self._rerun.restrict(config.privacy.mode):
+            self._groups.pop("rerun", None)  # it is none of those before any more: the way back, too, makes it anew
         self.config, self._model, self.settings = config, model, settings
         groups = _group_parts(config, model)
         exchanged = [name for name in _GROUPS if self._groups.get(name) != groups.get(name)]
-        cameras = self._change_cameras(model, exchanged, groups, step)
+        last = [name for name in exchanged if name == "rerun" and opens]
+        cameras = self._change_cameras(model, exchanged, groups, step, last=last)
         self._tell()
         self._core_dumps.allow(config.privacy.mode)
         in_place = ["mqtt streams"] if "mqtt" not in exchanged and streams != _streams(config.mqtt) else []
@@ -169,9 +176,16 @@ class App:
         return [*exchanged, *in_place, *cameras]
 
     def _change_cameras(
-        self, model: Model, groups: Sequence[str], group_parts: Mapping[str, object], step: Callable[[], None]
+        self,
+        model: Model,
+        groups: Sequence[str],
+        group_parts: Mapping[str, object],
+        step: Callable[[], None],
+        *,
+        last: Sequence[str],
     ) -> list[str]:
-        """Exchange the `groups` of lanes and whatever differs of cameras; the names of the latter."""
+        """Exchange the `groups` of lanes and whatever differs of cameras; the names of the latter. last: those groups
+        that have to wait until nothing else can go wrong."""
         wanted, running = _camera_parts(self.config, model), self._cameras
         self._share_cores()
         self.stats.count([*dict.fromkeys((*self.stats.cameras, *wanted))])
@@ -185,23 +199,19 @@ class App:
         }
         pauses = [name for name in stay if running[name].paused != wanted[name].paused]
         gone = [name for name in running if name not in wanted]
+        built: dict[str, LaneGroup | None] = {}
+        standing = self._rerun.standing()
         try:
             # What may be wrong shows before anything that works is touched. One model at a time is loaded beside those
             # in use: memory is short on small boards.
             beside: list[CameraPipeline | Inference] = [*anew.values(), *swaps.values()]
             for first in beside[:1]:
                 self.daemon.load(first, step)
-            before = self._mqtt, self._rerun.standing()
-            try:
-                built = {name: self._build(name) for name in groups}
-            except BaseException:
-                self._mqtt = before[0]  # these go on
-                self._rerun.restore(before[1])
-                raise
+            built = self._build_beside(groups)
             for name in gone:  # before those that come, since both may want the same device
                 running.pop(name)
                 self.daemon.exchange_camera(name, None, step)
-            self._exchange_groups(built, group_parts, step)
+            self._exchange_groups({name: built[name] for name in groups if name not in last}, group_parts, step)
             for name, camera in anew.items():
                 self._load(camera, step)
                 running.pop(name, None)
@@ -214,7 +224,10 @@ class App:
             for name in pauses:
                 self.daemon.cameras[name].pause(wanted[name].paused)
                 running[name] = wanted[name]
+            self._exchange_groups({name: built.pop(name) for name in last}, group_parts, step=lambda: None)
         finally:
+            if any(name in built for name in last):
+                self._rerun.restore(standing)  # what was built beside it was never begun
             for camera in [camera for name, camera in anew.items() if self.daemon.cameras.get(name) is not camera]:
                 camera.interrupt()
             for inference in [new for name, new in swaps.items() if running[name].pose != wanted[name].pose]:
@@ -223,13 +236,21 @@ class App:
         changed = {"camera": [*gone, *anew], "pose of": swaps, "pause of": pauses}
         return [f"{what} {name}" for what, names in changed.items() for name in names]
 
+    def _build_beside(self, groups: Sequence[str]) -> dict[str, LaneGroup | None]:
+        """Those groups of lanes, beside the ones in use, which go on if one of them can't be."""
+        before = self._mqtt, self._rerun.standing()
+        try:
+            return {name: self._build(name) for name in groups}
+        except BaseException:
+            self._mqtt = before[0]
+            self._rerun.restore(before[1])
+            raise
+
     def _exchange_groups(
         self, built: Mapping[str, LaneGroup | None], parts: Mapping[str, object], step: Callable[[], None]
     ) -> None:
         for name, group in built.items():
             self._groups.pop(name, None)  # halfway it is neither the old part nor the new one
-            if name == "rerun":
-                self._rerun.restrict(self.config.privacy.mode)
             self.daemon.exchange_lanes(name, group)
             if name in parts:
                 self._groups[name] = parts[name]

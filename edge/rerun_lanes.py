@@ -160,11 +160,10 @@ class RerunLanes:
         """What was built since `standing` is not used."""
         self._standing = standing
 
-    def restrict(self, mode: Mode) -> None:
-        """This mode of privacy is to come, if it is a stricter one: what shows more goes nowhere from now on, be it
-        while the lanes of the mode before end."""
-        if self._log is not None:
-            self._log.restrict(most_shown(mode))
+    def restrict(self, mode: Mode) -> bool:
+        """This mode of privacy is to come, if it is a stricter one: what shows more goes nowhere from now on, until the
+        next lanes begin. Whether it is."""
+        return self._log is not None and self._log.restrict(most_shown(mode))
 
     def close(self) -> None:
         """After the lanes."""

@@ -2,16 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 
+import edge
+from edge.app import App, frame_source
+from edge.config import CameraConfig, Config, PrivacyConfig, RerunConfig
+from edge.control import Inbox
+from edge.errors import CameraUnusable, OrderRefused
+from edge.estimators.models.catalog import Make
+from edge.estimators.models.store import Model
+from edge.interfaces import FrameSource
+from edge.privacy import Mode, most_shown
 from edge.rerun_lanes import video_lane
 from edge.stats import Stats
 from edge.vision.frame import EncodedFrame, Frame, Picture, PixelLayout, VideoCodec, VideoPacket
-from tests.conftest import frame
+from tests.conftest import eventually, frame
+from tests.rerun_log.reading import rows
+from tests.rerun_log.seen import in_file, shown
 from tests.rigs import Shelf
+
+CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
+
+
+class FailsLater:
+    """A camera that turns out to be unusable only after `meanwhile` has become true."""
+
+    live = True
+
+    def __init__(self, meanwhile: Callable[[], bool]) -> None:
+        self._meanwhile = meanwhile
+
+    def __enter__(self) -> Self:
+        eventually(self._meanwhile, 20)
+        raise CameraUnusable("back: no such device")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, timeout_s: float) -> Frame | None:
+        raise AssertionError(f"it was never opened, and is asked for a frame within {timeout_s} s")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("mode", "wanted"), [("landmarks", "full"), ("mask", "full"), ("full", "landmarks")])
+def test_a_refused_reload_lets_nothing_out_that_the_stricter_mode_forbids(
+    tmp_path: Path, model: Path, mode: Mode, wanted: Mode
+) -> None:
+    def config(mode: Mode, *cameras: str) -> Config:
+        return Config(
+            device="hall",
+            camera={name: CameraConfig(source=str(CLIP), loop=True) for name in cameras},
+            rerun=RerunConfig(record_dir=tmp_path),
+            privacy=PrivacyConfig(mode=mode),
+        )
+
+    def seen() -> int:
+        return app.stats.cameras["front"].captured
+
+    def source(name: str, camera: CameraConfig) -> FrameSource:
+        begun = seen() if name == "back" else 0
+        return FailsLater(lambda: seen() > begun + 45) if name == "back" else frame_source(name, camera)
+
+    full = Model("full", model, "0", Make.OFFICIAL)
+    app = App(config(mode, "front"), full, Inbox(), sources=source)
+    app.daemon.start()
+    eventually(lambda: seen() > 30, 30)
+    with pytest.raises(OrderRefused, match="no such device"):
+        app.reload(config(wanted, "front", "back"), full)
+    assert app.config.privacy.mode == mode
+    before = app.stats.sends()["recording rows"]
+    eventually(lambda: app.stats.sends()["recording rows"] > before + 60, 20)
+    app.stop()
+    files = sorted(tmp_path.glob("*.rrd"))
+    assert max(max(map(shown, in_file(path))) for path in files) is most_shown(mode)
+    if mode == "full":
+        assert "/camera/front/video" in rows(files[-1]), "it goes on with pictures"
 
 
 def filmed(width_px: int, height_px: int) -> Frame:

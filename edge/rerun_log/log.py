@@ -186,13 +186,15 @@ class SceneLog:
             before.close()
         return stricter
 
-    def restrict(self, most: Shows) -> None:
+    def restrict(self, most: Shows) -> bool:
         """Nothing that shows more is taken or handed out from now on, until `describe` says how it goes on: lanes and
-        links that are told to end deliver first what they can."""
+        links that are told to end deliver first what they can. Whether that changes anything."""
         with self._lock:
-            if most < self._most_shown:
+            stricter = most < self._most_shown
+            if stricter:
                 self._most_shown = most
                 self._withhold()
+        return stricter
 
     def _withhold(self) -> None:
         """Forget what shows more than is allowed now, and that anybody wants it."""
