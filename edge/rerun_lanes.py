@@ -118,6 +118,7 @@ class RerunLanes:
                 told = "privacy.mode is %s now: what was recorded before stays in %s, and is not shipped any more; %s"
                 log.warning(told, scene.privacy, before, HOW_TO_DELETE)
             if segments is not None:
+                segments.withhold()
                 segments.keep(rerun.keep_mb * 1_000_000, rerun.keep_free_mb * 1_000_000)
                 if follow is not None:
                     segments.begin(scene_log.next)

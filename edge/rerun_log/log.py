@@ -140,6 +140,8 @@ class SceneLog:
         self._lock = threading.Lock()
         self._encoder: _Encoder | None = None
         self._most_shown = Shows.NUMBERS
+        self._withheld = Ranges()
+        """What once must not be handed out never is, whatever the mode becomes, and to whomever."""
         self._stats = stats
         self._bytes = 0
         self._next = 0
@@ -206,6 +208,8 @@ class SceneLog:
             self._bytes -= len(entry.framed)
         stored = Ranges() if self._store is None else self._store.showing_more_than(most)
         stored.remove(first, self._next)  # what is in memory too is judged by what it shows itself
+        for start, end in [*stored, *((entry.number, entry.number + 1) for entry in refused)]:
+            self._withheld.add(start, end)
         for receiver in self._receivers.values():
             rows = sum(entry.rows for entry in refused if receiver.delivery.given_up(entry.number))
             never = receiver.delivery.all_given_up(stored)
@@ -352,6 +356,7 @@ class SceneLog:
         """Its peer was there and has ended: another one will have nothing. What is in memory is wanted again."""
         with self._lock:
             receiver.delivery.forgotten(next(iter(self._kept), self._next))
+            receiver.delivery.all_given_up(self._withheld)
 
     def failed(self, receiver: Receiver, entries: Sequence[tuple[int, int]]) -> None:
         """(number, rows) of what was on its way to a peer that vanished: wanted again, as far as it still is here."""

@@ -313,6 +313,25 @@ class Segments:
                     return Ranges((number, number + 1) for number in numbers)
         return Ranges()
 
+    def withhold(self) -> None:
+        """What earlier runs recorded and must not leave by now is owed to nobody any more, also in the notes: a later
+        run may be allowed more, and still must not ship it. Reads the beginning of each such file."""
+        with self._lock:
+            owing = {path for lacking in self._unadopted.values() for path in lacking}
+        forbidden = {path for path in owing if self._shows_too_much(path)}
+        if not forbidden:
+            return
+        with self._lock:
+            for receiver, lacking in self._unadopted.items():
+                self._unadopted[receiver] = {path: part for path, part in lacking.items() if path not in forbidden}
+            left = {
+                receiver: Note({path.name: tuple(part) for path, part in lacking.items()}, "", 0, 0)
+                for receiver, lacking in self._unadopted.items()
+            }
+        with self._noting:
+            for receiver, note in left.items():
+                self._arrears.put(receiver, note)
+
     def note(self, receiver: str, wanted: Ranges) -> bool:
         """Remember beyond the end of this process what it lacks. Whether that is on the disk."""
         with self._noting:

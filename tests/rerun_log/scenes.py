@@ -64,6 +64,7 @@ class Recorder:
             gone=self.log.gone,
             stats=self.stats,
         )
+        self.segments.withhold()
         self.arrived: list[Entry] = []
         self.log.keep_longer(self.segments, self.arrived.append)
 

@@ -276,6 +276,25 @@ class TestPrivacy:
         assert not shipped(third, attached(third)), "once it must not leave, it does not leave later either"
         third.close()
 
+    @pytest.mark.parametrize("is_recorded", [False, True])
+    def test_a_run_that_never_met_its_hub_withholds_it_all_the_same(
+        self,
+        tmp_path: Path,
+        is_recorded: bool,  # noqa: FBT001 - a column of the table
+    ) -> None:
+        for session, mode in (("1", "full"), ("2", "landmarks")):
+            recorder = Recorder(tmp_path, scene(session=session, privacy=mode))
+            attached(recorder)
+            if mode == "full" or is_recorded:
+                recorder.put(points_parcel(0))
+            if mode == "full":
+                recorder.put(video_parcel(0))
+            recorder.close()
+        third = Recorder(tmp_path, scene(session="3"))
+        owed = shipped(third, attached(third))
+        assert chunks(owed) == (messages_of(tmp_path / "bench-2.0001.rrd") if is_recorded else [])
+        third.close()
+
     @pytest.mark.parametrize(("before", "now"), [("landmarks", "mask"), ("mask", "full"), ("landmarks", "landmarks")])
     def test_what_shows_no_more_is_owed_as_ever(self, tmp_path: Path, before: Mode, now: Mode) -> None:
         first = Recorder(tmp_path, scene(session="1", privacy=before))

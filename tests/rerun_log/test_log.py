@@ -465,6 +465,22 @@ class TestPrivacy:
         assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [1, 3, 4]
         assert bench.stats.drops() == {(LINK, DropCause.PRIVATE): 4}
 
+    def test_what_was_withheld_stays_so_in_an_opener_mode_and_for_a_server_that_has_lost_all(
+        self, bench: Bench
+    ) -> None:
+        bench.keep_longer()
+        receiver = bench.attach()
+        bench.log.connected(receiver)
+        self.put(bench, "pkdp")
+        bench.log.describe(scene(privacy="landmarks", video="off"))
+        self.put(bench, "p")
+        bench.log.describe(scene())
+        bench.log.connected(receiver)
+        assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [0, 3, 4, 5, 6]
+        bench.log.forgotten(receiver)
+        bench.log.connected(receiver)
+        assert sorted([*bench.live(receiver), *bench.gap(receiver)]) == [0, 3, 4, 5, 6]
+
     def test_of_what_the_store_holds_of_before_nothing_is_sent_that_shows_more(self, bench: Bench) -> None:
         store, receiver = bench.keep_longer(), bench.attach()
         self.put(bench, "kpdpd")
