@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import secrets
 import socket
@@ -257,11 +256,15 @@ def _privacy(config: Config) -> Finding:
         return _failed("privacy", str(error), "see docs/privacy.md", error.exit_code)
     detail = f"{config.privacy.mode}: {'; '.join(_leaving(config)) or 'nothing leaves this process'}"
     directory, most = config.rerun.record_dir, most_shown(config.privacy.mode)
-    if directory is not None and most < Shows.PICTURES and (more := _files_showing_more(directory, most)):
+    more, unknown = (0, 0) if directory is None or most >= Shows.PICTURES else _files_showing_more(directory, most)
+    remedies = []
+    if more:
         detail += f"; {more} file(s) in {directory} show more, from an opener mode, and stay there"
-        remedy = "edge-pose recordings list shows them; delete with edge-pose recordings prune what must not stay"
-        return Finding("privacy", Verdict.WARNING, detail, remedy)
-    return Finding("privacy", Verdict.OK, detail)
+        remedies.append("delete with edge-pose recordings prune what must not stay")
+    if unknown:
+        detail += f"; {unknown} file(s) in {directory} can't be looked at by this user"
+        remedies.append("run doctor as the service's user, or as root")
+    return Finding("privacy", Verdict.WARNING if remedies else Verdict.OK, detail, "; ".join(remedies))
 
 
 def _leaving(config: Config) -> Iterator[str]:
@@ -280,16 +283,25 @@ def _leaving(config: Config) -> Iterator[str]:
         yield f"{' and '.join([*logged, 'landmarks'])} to {' and '.join(places)}"
 
 
-def _files_showing_more(directory: Path, most: Shows) -> int:
-    """How many files of recordings there may show more."""
+def _files_showing_more(directory: Path, most: Shows) -> tuple[int, int]:
+    """How many files of recordings there may show more, and of how many that can't be told."""
     from edge.rerun_log import disclosure, recordings
 
-    found = 0
-    with contextlib.suppress(OSError):  # it is not there yet, or the configuration's finding has told it
-        for path in [segment.path for each in recordings.recordings(directory) for segment in each.segments]:
-            with contextlib.suppress(FileNotFoundError, PermissionError):  # the daemon makes room; it is another user's
-                found += disclosure.most_shown(path) > most
-    return found
+    more = unknown = 0
+    try:
+        found = [segment.path for each in recordings.recordings(directory) for segment in each.segments]
+    except FileNotFoundError:  # nothing was recorded yet
+        return 0, 0
+    except OSError:
+        return 0, 1
+    for path in found:
+        try:
+            more += disclosure.most_shown(path) > most
+        except FileNotFoundError:  # the daemon has made room
+            continue
+        except OSError:
+            unknown += 1
+    return more, unknown
 
 
 def _disk(config: Config | None) -> Finding:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,29 @@ class TestPrivacy:
         assert finding.verdict is Verdict.OK
         assert core_dumps.are_possible() is (mode == "full")
         assert self.found(mode).detail == f"{mode}: nothing leaves this process"
+
+    @pytest.mark.integration
+    def test_what_it_can_not_look_at_is_no_all_clear(self, tmp_path: Path) -> None:
+        from tests.rerun_log.scenes import Recorder, points_parcel, scene
+
+        recorder = Recorder(tmp_path, scene())
+        recorder.put(points_parcel(0))
+        recorder.close()
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        else:
+            tmp_path.chmod(0)
+        try:
+            finding = self.found("landmarks", rerun=RerunConfig(record_dir=tmp_path, record=False))
+        finally:
+            if was == 0:
+                os.seteuid(0)
+            else:
+                tmp_path.chmod(0o700)
+        assert finding.verdict is Verdict.WARNING
+        assert f"1 file(s) in {tmp_path} can't be looked at by this user" in finding.detail
+        assert "service's user" in finding.remedy
 
     @pytest.mark.integration
     def test_it_warns_of_recordings_from_an_opener_mode(self, tmp_path: Path) -> None:
