@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple, Protocol
 
@@ -132,7 +133,9 @@ class SceneLog:
     mode of privacy allows. What came in an opener mode before is not handed to receivers any more.
     """
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(self, stats: Stats, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds that never go back."""
+        self._clock = clock
         self.memory_bytes = 0
         self.want_keyframes: Callable[[], None] = lambda: None
         """Called from any thread when a receiver is behind and could go on with the picture of now, if that began a
@@ -147,6 +150,7 @@ class SceneLog:
         self._next = 0
         self._kept: dict[int, Entry] = {}
         self._keyframes: dict[str, int] = {}
+        self._filmed_s: dict[str, float] = {}
         self._receivers: dict[str, Receiver] = {}
         self._store: Store | None = None
         self._queue_bytes = 0
@@ -392,8 +396,10 @@ class SceneLog:
 
     def _append(self, framed: bytes, *, rows: int, entity: str, keyframe: bool, shows: Shows) -> None:
         number = self._next
-        if keyframe and entity:
-            self._keyframes[entity] = number
+        if entity:
+            self._filmed_s[entity] = self._clock()
+            if keyframe:
+                self._keyframes[entity] = number
         since = self._keyframes.get(entity, _NO_KEYFRAME) if entity else number
         entry = Entry(number, framed, rows, entity, since, shows)
         self._next += 1
@@ -461,10 +467,11 @@ class SceneLog:
 
     def _live_from(self) -> int:
         """From where on what is kept shows every video that goes on: its newest keyframe, however far back."""
-        newest = [self._kept.get(number) for number in range(self._next - _ROUND, self._next)]
-        keyframes = {entry.entity: entry.since for entry in newest if entry is not None and entry.entity}
-        return min((number for number in keyframes.values() if number in self._kept), default=self._next)
+        now_s = self._clock()
+        going_on = [entity for entity, at_s in self._filmed_s.items() if now_s - at_s < _GOES_ON_S]
+        keyframes = [self._keyframes.get(entity, _NO_KEYFRAME) for entity in going_on]
+        return min((number for number in keyframes if number in self._kept), default=self._next)
 
 
-_ROUND = 32
-"""So many entries back each camera that sends has sent some of its video: eight of them, with what is seen in it."""
+_GOES_ON_S = 3.0
+"""A camera that has sent no video for so long is away, or at its end."""

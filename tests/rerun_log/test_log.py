@@ -90,7 +90,8 @@ class Bench:
 
     def __init__(self, *, memory_bytes: int = PLENTY) -> None:
         self.stats = Stats([])
-        self.log = SceneLog(self.stats)
+        self.now_s = 0.0
+        self.log = SceneLog(self.stats, clock=lambda: self.now_s)
         self.log.describe(scene())
         self.log.memory_bytes = memory_bytes
         self.store: Cupboard | None = None
@@ -290,10 +291,32 @@ def test_one_that_takes_less_than_comes_gets_the_newest_first(bench: Bench) -> N
 def test_of_groups_however_long_a_new_peer_gets_the_newest_from_its_beginning(bench: Bench) -> None:
     receiver = bench.attach()
     bench.video("kd", "back")
+    bench.now_s += 5
     bench.video("k" + "d" * 300)
     bench.log.connected(receiver)
     assert bench.live(receiver) == [*range(2, 303)], "the other camera has long ended"
     assert bench.gap(receiver) == [0, 1]
+
+
+def test_a_camera_is_not_forgotten_for_all_that_others_and_the_log_have_to_say(bench: Bench) -> None:
+    receiver = bench.attach()
+    bench.video("k", "slow")
+    for _ in range(20):
+        bench.video("kd", "fast")
+        for _ in range(5):
+            bench.put(points_parcel(0))
+    bench.now_s += 2
+    bench.video("d", "slow")
+    bench.log.connected(receiver)
+    assert bench.live(receiver)[0] == 0
+    bench.now_s += 2
+    bench.video("k", "fast")
+    bench.log.connected(receiver)
+    assert bench.live(receiver)[0] == 0, "it goes on"
+    bench.now_s += 2
+    bench.video("k", "fast")
+    bench.log.connected(receiver)
+    assert bench.live(receiver)[0] > 0, "it does not"
 
 
 def test_where_the_newest_group_is_too_long_to_catch_up_with_a_keyframe_is_asked_for(bench: Bench) -> None:
