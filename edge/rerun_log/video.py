@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -17,12 +19,15 @@ from rerun.chunk import Chunk
 
 from edge import jpeg
 from edge.config import KbitRate, RerunConfig
+from edge.logs import FaultLog
 from edge.privacy import Shows
 from edge.rerun_log.colour import Bt709
 from edge.rerun_log.entities import time_columns, video_entity
 from edge.rerun_log.parcel import Parcel
 from edge.stats import DropCause, Stats
 from edge.vision.frame import EncodedFrame, Filmed, Frame, Picture, PixelLayout, UInt8Array, VideoCodec, VideoPacket
+
+log = logging.getLogger(__name__)
 
 _TOLD_FPS = 30
 """What x264 takes for the frame rate. Without look-ahead it goes by that alone to hold a cap, and never looks at
@@ -167,6 +172,7 @@ class VideoSink:
         self._stats = stats
         self._encoders: dict[str, H264Encoder | JpegEncoder] = {}
         self._groups: dict[str, WholeGroups] = {}
+        self._faults: defaultdict[str, FaultLog] = defaultdict(lambda: FaultLog(log))
         self._wanted = self._ordered = 0
 
     def want_keyframes(self) -> None:
@@ -174,16 +180,16 @@ class VideoSink:
         self._wanted += 1  # that two threads count as one matters not: it is another number than before
 
     def write(self, batch: Sequence[Filmed]) -> None:
-        packets: dict[str, list[VideoPacket]] = {}
+        of_cameras: dict[str, list[Filmed]] = {}
+        for filmed in batch:
+            of_cameras.setdefault(filmed.camera, []).append(filmed)
         if self._ordered != (wanted := self._wanted):
             self._ordered = wanted
             for encoder in self._encoders.values():
                 encoder.keyframe_is_wanted = True
         try:
-            for filmed in batch:
-                packets.setdefault(filmed.camera, []).extend(self._packets(filmed))
-            for camera, of_camera in packets.items():
-                for run in _runs(of_camera):
+            for camera, films in of_cameras.items():
+                for run in _runs(self._encoded(camera, films)):
                     self._put(self._parcel(video_entity(camera), run))
         except BaseException:
             # Some of what is encoded got nowhere, and what comes next would refer to it.
@@ -197,6 +203,18 @@ class VideoSink:
         """With keyframes."""
         self._encoders.clear()
         self._groups.clear()
+
+    def _encoded(self, camera: str, films: Sequence[Filmed]) -> list[VideoPacket]:
+        """None where that can't be: it is told and counted, and other cameras' pictures go on."""
+        try:
+            packets = [packet for filmed in films for packet in self._packets(filmed)]
+        except (av.FFmpegError, cv2.error) as error:
+            self._encoders.pop(camera, None)
+            self._faults[camera].failed("camera %s: its pictures can't be encoded: %s", camera, error)
+            self._stats.dropped("rerun video", DropCause.SINK_FAILED, len(films))
+            return []
+        self._faults[camera].worked("camera %s: its pictures are encoded again", camera)
+        return packets
 
     def _packets(self, filmed: Filmed) -> Sequence[VideoPacket]:
         # Another camera of the same name may encode by itself, or no more.

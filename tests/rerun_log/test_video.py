@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import av
 import cv2
@@ -234,6 +235,23 @@ def furthest(sources: Sequence[Frame], found: dict[int, np.ndarray]) -> float:
     return min(cv2.PSNR(sources[seq].rgb.pixels, each) for seq, each in found.items())
 
 
+def test_a_camera_whose_pictures_can_not_be_encoded_is_told_and_harms_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    parcels: list[Parcel] = []
+    stats = Stats([])
+    sink = VideoSink(DEFAULTS, parcels.append, stats)
+    speck = [replace(each, camera="speck") for each in film([np.zeros((2, 2, 3), np.uint8)] * 6)]
+    good = frames(6)
+    for each in zip(speck, good, strict=True):
+        sink.write(each)
+    assert [parcel.rows for parcel in parcels] == [1] * 6
+    assert {parcel.entity for parcel in parcels} == {"/camera/front/video"}
+    assert [parcel.keyframe for parcel in parcels] == [True, *[False] * 5], "its encoder goes on"
+    assert stats.drops() == {("rerun video", DropCause.SINK_FAILED): 6}
+    assert caplog.text.count("camera speck: its pictures can't be encoded") == 1
+
+
 class TestGroups:
     """What is left of groups of pictures that a camera has encoded itself, when some of its frames do not come."""
 
@@ -305,10 +323,10 @@ class TestGroups:
             Picture(np.zeros((1, 1, 3), np.uint8), PixelLayout.RGB),
         )
         parcels: list[Parcel] = []
-        sink = VideoSink(DEFAULTS, parcels.append, Stats([]))
+        sink = VideoSink(DEFAULTS, parcels.append, stats := Stats([]))
         sink.write(sources[:5])
-        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the encoder says of a picture without a size
-            sink.write([*sources[5:8], broken])
+        sink.write([*sources[5:8], broken])
+        assert stats.drops() == {("rerun video", DropCause.SINK_FAILED): 4}
         sink.write(sources[9:20])
         logged = samples(parcels)
         assert [*logged] == [*range(5), *range(9, 20)]
