@@ -42,6 +42,9 @@ _SOONEST_NS = 1_000_000_000
 """A keyframe that is asked for comes no sooner after the one before: however many receivers ask, and however often, it
 is never more than what `rerun.keyframe_s` is by default."""
 
+_SLOWER_FOR = 5
+"""So many groups in a row make a lower rate one that lasts."""
+
 _MOST_KBIT_S = 2_000_000
 """What x264 can count."""
 
@@ -50,7 +53,8 @@ class H264Encoder:
     """x264 at its fastest, without look-ahead: a frame in, its packet out.
 
     Quality is constant (`rerun.h264_crf`) as long as no more than `rerun.h264_kbit_s` comes of it: in any t seconds at
-    most the cap times t + 1. It takes the frame rate as it finds it, which it looks at with each keyframe.
+    most the cap times t + 1. It takes the frame rate as it finds it, which it looks at with each keyframe: a higher one
+    at once, a lower one when it lasts. Up to the keyframe after a rise more comes, as much more as the rate has risen.
     """
 
     codec = VideoCodec.H264
@@ -66,6 +70,8 @@ class H264Encoder:
         self._planes = np.empty((0, 0), np.uint8)
         self._bt709 = Bt709(0, 0)
         self._period_s = 1 / _TOLD_FPS
+        self._rate_is_known = False
+        self._slower = 0  # groups in a row whose rate was lower
         self._intervals_ns: list[int] = []
         self._begun_ns = self._due_ns = 0
         self._last_ns = 0
@@ -101,15 +107,24 @@ class H264Encoder:
             period_s = max(1e-3, statistics.median(self._intervals_ns) / 1e9)  # a pause in between is no rate
         elif self._kbit_s != "unlimited":
             length_ns = min(length_ns, 1_000_000_000)  # by then the rate is known
-        capped_otherwise = self._kbit_s != "unlimited" and not 0.8 < period_s / self._period_s < 1.25
-        if size != self._size or capped_otherwise:
+        if size != self._size or self._is_other_rate(period_s, first=not goes_on):
             self._context = _x264(size, self._crf, self._kbit_s, period_s)
             self._planes = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
             self._bt709 = Bt709(*size)
-            self._size, self._period_s = size, period_s
+            self._size, self._period_s, self._slower = size, period_s, 0
         self._intervals_ns.clear()
         self._begun_ns, self._due_ns = now_ns, now_ns + length_ns
         self.keyframe_is_wanted = False
+
+    def _is_other_rate(self, period_s: float, *, first: bool) -> bool:
+        """Whether the cap wants another context. Each begins with a buffer to spare, so a rate that goes up and down
+        must not bring one every time: a slower one, which gets less than it may, has to last."""
+        if self._kbit_s == "unlimited" or first:
+            return False
+        ratio = period_s / self._period_s
+        self._slower = self._slower + 1 if ratio > 1.25 else 0
+        known, self._rate_is_known = self._rate_is_known, True
+        return ratio < 0.8 or self._slower >= (_SLOWER_FOR if known else 1)
 
     def _i420(self, picture: Picture) -> UInt8Array:
         """(height * 3 / 2, width) of the encoder's size, in BT.709; good until the next picture."""

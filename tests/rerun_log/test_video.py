@@ -137,6 +137,23 @@ def test_however_noisy_the_pictures_and_whatever_their_rate_no_more_than_the_cap
     assert of_the_cap > 0.6, "what may be used is used"
 
 
+@pytest.mark.parametrize(("slow", "fast", "each_s"), [(20.0, 30.0, 1), (10.0, 30.0, 2), (5.0, 30.0, 3)])
+def test_a_rate_that_goes_up_and_down_takes_no_more_than_the_cap_in_the_long_run(
+    slow: float, fast: float, each_s: int
+) -> None:
+    cap_kbit_s, chance = 500, np.random.default_rng(0)
+    noise = [chance.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(10)]
+    encoder = H264Encoder(RerunConfig(h264_kbit_s=cap_kbit_s))
+    at_s, kbit, seq = 0.0, 0.0, 0
+    while at_s < 24:
+        source = replace(film([noise[seq % 10]])[0], seq=seq, monotonic_ns=int(at_s * 1e9))
+        kbit += len(encoder.encode(source).payload) / 125
+        at_s += 1 / (fast if int(at_s / each_s) % 2 else slow)
+        seq += 1
+    # The one rise for which it was not prepared comes on top.
+    assert kbit <= cap_kbit_s * (24 + 1 + fast / slow)
+
+
 def test_below_the_cap_it_changes_nothing() -> None:
     sources = film(pictures())
     found = {}
