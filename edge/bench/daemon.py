@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge.app import App
 from edge.bench.footage import MemorySource, shots
@@ -69,8 +70,11 @@ def configuration(task: Task) -> Config:
                 "commands": (),
             }
         ),
+        # Without Rerun nobody wants masks, and none would be made. A recording that may begin any time wants them.
         rerun=RerunConfig(
             url=task.hub if task.loop in WITH_RERUN else "",
+            record_dir=None if task.loop in WITH_RERUN else Path(),
+            record=False,
             frames_hz="unlimited" if task.loop is Loop.ALL else CAPPED_HZ,
         ),
     )

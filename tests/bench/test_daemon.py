@@ -11,6 +11,7 @@ from edge.bench.daemon import Edge, configuration, delivered, measure, rate
 from edge.bench.measurement import FREE_RUNNING, WITH_BROKER, WITH_RERUN, Loop, Task
 from edge.bench.rounds import run
 from edge.errors import ModelError
+from edge.rerun_lanes import mask_form, recording_into
 from edge.stats import DropCause
 from tests.mqtt.test_sink import subscriber
 from tests.rerun_log.reading import received
@@ -30,12 +31,18 @@ def test_the_daemon_is_told_what_the_loop_is_named_for(loop: Loop) -> None:
     assert bool(config.mqtt.url) == (loop in WITH_BROKER)
     assert bool(config.rerun.url) == (loop in WITH_RERUN)
     assert config.rerun.frames_hz == ("unlimited" if loop is Loop.ALL else 30.0)
-    assert config.rerun.record_dir is None, "the figures are not those of a disk"
+    assert recording_into(config.rerun) is None, "the figures are not those of a disk"
     assert config.mqtt.landmarks_hz == "unlimited"
     assert config.rerun.video == "h264"
     assert config.rerun.mask == "image"
     assert config.pose.workers == ("auto" if loop is Loop.PACED_ALL else 2)
     assert (len(config.camera), config.pose.max_people, config.pose.segmentation) == (2, 3, False)
+
+
+@pytest.mark.parametrize("loop", [Loop.POOL, Loop.MQTT, Loop.ALL, Loop.ALL_CAPPED, Loop.PACED_ALL])
+@pytest.mark.parametrize("masks", [True, False])
+def test_masks_are_made_in_each_loop_that_is_compared_with_one_that_makes_them(loop: Loop, *, masks: bool) -> None:
+    assert (mask_form(configuration(of(loop, masks=masks))) != "off") is masks
 
 
 def test_between_two_edges_the_rate_is_exact() -> None:
