@@ -158,7 +158,7 @@ class App:
 
     def _become(self, config: Config, model: Model, settings: Settings, step: Callable[[], None]) -> list[str]:
         streams, privacy = _streams(self.config.mqtt), self.config.privacy
-        # A stricter mode counts from here on, before anything is fetched, loaded or waited for, and an opener one at
+        # A stricter mode counts from here on, before anything is fetched, loaded or waited for, and a more open one at
         # the very end: until then something may still refuse it.
         opens = most_shown(config.privacy.mode) > most_shown(privacy.mode)
         self._core_dumps.require(config.privacy.mode)

@@ -321,7 +321,7 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
                 expected = expected.replace("a valid tuple", "text or a list" if keys == ("mqtt", "url") else "a list")
                 expected = _CHOICES.get(keys, expected)
                 if keys[0] == "camera" and expected == "a table":
-                    expected = "a table of its own, [camera.NAME]"
+                    expected = f"a table of its own, [{'.'.join(['camera', 'NAME', *keys[2:]])}]"
                 yield ConfigProblem(origin, _dotted(keys), _shown(item["input"]), f"expected {expected}")
 
 

@@ -248,7 +248,7 @@ def _serve(config: Config) -> Finding:
 
 
 def _privacy(config: Config) -> Finding:
-    """What leaves this device, to where; and whether what an opener mode has left is still here. From here on a crash
+    """What leaves this device, to where; and whether what a more open mode has left is still here. From here on a crash
     of this process leaves no more than that either."""
     try:
         CoreDumps().require(config.privacy.mode)
@@ -259,8 +259,10 @@ def _privacy(config: Config) -> Finding:
     more, unknown = (0, 0) if directory is None or most >= Shows.PICTURES else _files_showing_more(directory, most)
     remedies = []
     if more:
-        detail += f"; {more} file(s) in {directory} show more, from an opener mode, and stay there"
-        remedies.append("delete with edge-pose recordings prune what must not stay")
+        detail += f"; {more} file(s) in {directory} show more, from a more open mode, and stay there"
+        remedies.append(
+            "delete with edge-pose recordings prune what must not stay, this run's after a restart of the service"
+        )
     if unknown:
         detail += f"; {unknown} file(s) in {directory} can't be looked at by this user"
         remedies.append("run doctor as the service's user, or as root")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ class RerunLanes:
             scene_log.memory_bytes = rerun.backlog_mb * 1_000_000
             stricter = scene_log.describe(scene)
             notes.listen()  # from here on nothing fails any more
-            log.info("Rerun gets video: %s, masks: %s, privacy.mode: %s", scene.video, scene.mask, scene.privacy)
+            notes.say(f"video: {scene.video}, masks: {scene.mask}, privacy.mode: {scene.privacy}")
             if stricter and before is not None:
                 told = "privacy.mode is %s now: what was recorded before stays in %s, and is not shipped any more; %s"
                 log.warning(told, scene.privacy, before, HOW_TO_DELETE)
@@ -328,6 +329,12 @@ class _Notes:
         self._events.listen(self._happened)
         if self._lines is not None:
             logging.getLogger().addHandler(self._lines)
+
+    def say(self, text: str) -> None:
+        """A line of its own, however little the log says."""
+        from edge.rerun_log.notes import of_this_log
+
+        self._lane.offer(of_this_log(time.time_ns(), text, self._newest(None)))
 
     def start(self) -> None:
         self._lane.start()

@@ -233,6 +233,7 @@ landmarks_hz = "lots"
         ("", 'camera: no camera: add one, e.g. [camera.front] with source = "rtsp://..."'),
         ("camera = {}", "camera: no camera: add one, e.g. [camera.front]"),
         ("camera = 5", "camera = 5: expected a table of its own, [camera.NAME]"),
+        (CAMERA + "mount = 20", "camera.front.mount = 20: expected a table of its own, [camera.NAME.mount]"),
         (CAMERA + "mqtt = 5", "camera.front.mqtt: unknown key"),
         ("mqtt = 5\n" + CAMERA, "mqtt = 5: expected a table"),
         (CAMERA + "fps = nan", "camera.front.fps = nan: expected "),

@@ -164,7 +164,7 @@ def test_a_keyframe_that_the_log_wants_is_encoded_as_soon_as_there_is_a_picture(
         for first, end in ((0, 70), (70, 80)):
             for seq in range(first, end):
                 lane.offer(frame(seq=seq))
-            eventually(lambda end=end: stats.sends().get("recording rows") == end)
+            eventually(lambda end=end: stats.sends().get("recording rows", 0) > end)  # and that it begins
             assert lanes._log is not None
             lanes._log.want_keyframes()
     with running(lanes.build(config(record_dir=tmp_path, video="off"), INFO)):
@@ -288,7 +288,7 @@ def test_events_and_log_lines_are_in_the_recording_as_long_as_there_is_one(
         assert texts(path, "/log/events") == ["front: camera_lost, reason: unplugged"]
         assert rows(path)["/log/events"] == [times]
         beginning, *said = texts(path, "/log/lines")
-        assert beginning == "edge.rerun_lanes: Rerun gets video: h264, masks: image, privacy.mode: full"
+        assert beginning == "this log begins: video: h264, masks: image, privacy.mode: full"
         assert f"edge.somebody: hello {times}" in said
         assert not [text for text in texts(path, "/log/lines") if "not this" in text or "nobody" in text]
 

@@ -130,7 +130,7 @@ class SceneLog:
     more is counted as dropped. Methods may be called from any thread; those that take a `Receiver` from its own.
 
     It is the one gate between what is logged and both disk and network: `put` refuses what shows more than the scene's
-    mode of privacy allows. What came in an opener mode before is not handed to receivers any more.
+    mode of privacy allows. What came in a more open mode before is not handed to receivers any more.
     """
 
     def __init__(self, stats: Stats, clock: Callable[[], float] = time.monotonic) -> None:

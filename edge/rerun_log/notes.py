@@ -61,6 +61,11 @@ def of_event(event: Event, seq: int) -> Note:
     return Note(EVENTS, event.at_ns, level, _one_line(f"{event.camera}: {', '.join(told)}"), seq)
 
 
+def of_this_log(at_ns: int, text: str, seq: int) -> Note:
+    """What a recording says of itself."""
+    return Note(LINES, at_ns, _INFO, f"this log begins: {text}", seq)
+
+
 class LineHandler(logging.Handler):
     """Hands on what the log says, without tracebacks, which name files and what was in them.
 

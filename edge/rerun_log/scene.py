@@ -122,14 +122,18 @@ class Scene:
         stream.send_blueprint(blueprint(self.cameras, pictures=self.video != "off"))
 
     def _angles(self) -> rr.SeriesLines:
-        """The places among the angles, as `observations.observation_parcel` fills them: right is darker than left."""
+        """The places of angles, as `observations.observation_parcel` fills them. Of one alone right is darker."""
         joints = [joint.replace("_", " ") for joint in JOINTS]
         names = [f"{place} {joint}" for place in range(1, self.max_people + 1) for joint in joints]
-        pairs = [(colour, _darker(colour)) for colour in _COLOURS]
-        return rr.SeriesLines(
-            names=names if self.max_people > 1 else joints,
-            colors=[colour for pair in pairs for colour in pair] * self.max_people,
-        )
+        pairs = [colour for joint in _COLOURS for colour in (joint, _darker(joint, 0.6))]
+        # Of several people each has a colour, in which the joints differ by how dark they are.
+        shades = [
+            _darker(_colour(place), 1 - 0.05 * number)
+            for place in range(1, self.max_people + 1)
+            for number in range(len(JOINTS))
+        ]
+        several = self.max_people > 1
+        return rr.SeriesLines(names=names if several else joints, colors=shades if several else pairs)
 
     def _class_description(self, person: int) -> rr.ClassDescription:
         return rr.ClassDescription(
@@ -149,6 +153,6 @@ def _colour(person: int) -> tuple[int, int, int]:
     return _COLOURS[(person - 1) % len(_COLOURS)]
 
 
-def _darker(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    red, green, blue = (round(0.6 * part) for part in colour)
+def _darker(colour: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    red, green, blue = (round(share * part) for part in colour)
     return red, green, blue

@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 NAME = re.compile(r"(?P<recording>.+)\.(?P<part>\d{4,})\.rrd")
 """How the files of recordings are called: `<recording id>.0001.rrd`."""
 
-HOW_TO_DELETE = "edge-pose recordings list shows the recordings, and prune deletes them"
+HOW_TO_DELETE = (
+    "edge-pose recordings list shows the recordings, and prune deletes them, this run's after a restart of the service"
+)
 
 _SYNC_EVERY_S = 5.0
 """What a power cut may cost. A kill of the process costs nothing that was written."""
@@ -429,8 +431,8 @@ class Segments:
             self._stats.dropped("recording", self._pauses_by, entry.rows)
             return
         description = self._description()
-        # A lane that was left behind may still bring what came in an opener mode: no file that says that it was made in
-        # a stricter one has it.
+        # A lane that was left behind may still bring what came in a more open mode: no file that says that it was made
+        # in a stricter one has it.
         if entry.shows > description.most_shown:
             self._stats.dropped("recording", DropCause.PRIVATE, entry.rows)
             return
