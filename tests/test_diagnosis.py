@@ -51,8 +51,10 @@ class TestPrivacy:
 
     @pytest.fixture(autouse=True)
     def dumpable(self) -> Iterator[None]:
-        yield
+        """Before as well: a test of a daemon with a mode may have been here."""
         ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: prctl(2)
+        yield
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 
     @pytest.mark.parametrize(
         ("mode", "to_broker", "logged"),

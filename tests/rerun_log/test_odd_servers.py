@@ -151,7 +151,17 @@ def test_who_only_says_that_he_is_alive_is_given_up(caplog: pytest.LogCaptureFix
 
 
 class Flood(Oddity):
-    """Answers, and pings without end."""
+    """Answers, and talks without end: a ping, and much of a kind that RFC 9113 has the other end ignore."""
+
+    CHATTER = b"\0\0\x08\x06\0\0\0\0\0abcdefgh" + b"\0\x02\0\xee\0\0\0\0\0" + bytes(0x200)
+
+    def __init__(self, connection: socket.socket, nth: int) -> None:
+        self._between = threading.Lock()  # answers go between two lots of it, and not into the middle of one
+        super().__init__(connection, nth)
+
+    def send(self) -> None:
+        with self._between:
+            super().send()
 
     def begun(self) -> None:
         threading.Thread(target=self._flood, daemon=True).start()
@@ -159,7 +169,9 @@ class Flood(Oddity):
     def _flood(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                self.socket.sendall(b"\0\0\x08\x06\0\0\0\0\0abcdefgh" * 4000)
+                with self._between:
+                    self.socket.sendall(self.CHATTER * 1000)
+                time.sleep(0)  # a lock that is taken again at once is never another's
 
 
 def test_who_talks_without_end_does_not_keep_it_from_its_own_end() -> None:
