@@ -21,6 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from edge.addresses import without_credentials
 from edge.privacy import Mode
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -30,13 +31,6 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 def default_device() -> str:
     """The host's name without its domain, with '-' for what a topic can't hold."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().split(".")[0])[:64] or "edge-pose"
-
-
-def without_credentials(location: str) -> str:
-    """An address with *** for user and password, and for what parameters such as password= say; the rest as it is."""
-    # A password that should have been percent-encoded may hold anything: what stands behind the colon is no port then.
-    location = re.sub(r"(?s)(?<=://)(?:[^/\s]*|[^/\s@:\[]*:(?!\d*(?:[/?#]|$)).*)@", "***@", location)
-    return re.sub(r"(?i)([\w-]*(?:pass|pwd|token|secret|auth|key|sig)[\w-]*=)[^&\s]+", r"\1***", location)
 
 
 def masked(value: object) -> object:

@@ -21,7 +21,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from edge.config import SECTIONS, CameraConfig, Config, MountConfig, SettingValue, without_credentials
+from edge.addresses import without_credentials
+from edge.config import SECTIONS, CameraConfig, Config, MountConfig, SettingValue
 from edge.errors import ConfigError, ConfigProblem
 
 SYSTEM_FILE = Path("/etc/edge-pose/config.toml")

@@ -12,7 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge import app, preflight, rerun_lanes
-from edge.config import CameraConfig, Config, without_credentials
+from edge.addresses import without_credentials
+from edge.config import CameraConfig, Config
 from edge.config_layers import LoadedConfig
 from edge.device import board, clock, health
 from edge.device.core_dumps import CoreDumps

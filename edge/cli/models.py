@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from edge import logs
+from edge.addresses import without_credentials
 from edge.cli.model_progress import progress_bar
 from edge.cli.options import ConfigFile, Json, Sets, reported_errors
-from edge.config import PoseConfig, source_of_models, without_credentials
+from edge.config import PoseConfig, source_of_models
 from edge.config_layers import find_file, load
 from edge.errors import ConfigError, ConfigProblem, ModelError
 from edge.estimators.models.catalog import BUNDLES

@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from edge.addresses import without_credentials
 from edge.children import ending_with_us
-from edge.config import without_credentials
 from edge.errors import ModelError
 from edge.estimators.models.catalog import NPM_PACKAGE, Bundle, Network
 from edge.estimators.models.task_bundle import DETECTOR, LANDMARKER, bundle, with_input_range

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,3 +100,19 @@ def test_what_can_be_asked_for() -> None:
     assert len(sources("auto")) == 3
     assert sources("off") == ()
     assert len(sources("https://hub.local/models")) == len(sources("/media/stick")) == 1
+
+
+def test_models_are_fetched_without_the_libraries_of_a_device(tmp_path: Path) -> None:
+    """The host that provisions devices has flatbuffers, and of the rest nothing."""
+    import flatbuffers
+
+    import edge
+
+    (tmp_path / "flatbuffers").symlink_to(Path(flatbuffers.__file__).parent)
+    program = f"""
+import sys
+sys.path[:0] = [{str(Path(edge.__file__).parents[1])!r}, {str(tmp_path)!r}]
+import edge.estimators.models.store, edge.estimators.models.sources
+assert "site" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
