@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import edge
 from edge import rerun_lanes, tls
-from edge.config import CameraConfig, Config, MountConfig, MqttConfig, Rate
+from edge.addresses import without_credentials
+from edge.config import DRIVERS, CameraConfig, Config, MountConfig, MqttConfig, Rate
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
 from edge.device import board
@@ -466,9 +467,38 @@ def frame_source(name: str, camera: CameraConfig) -> FrameSource:
         return SyntheticSource(
             name, width_px=camera.width_px, height_px=camera.height_px, fps=camera.fps, pace=camera.pace
         )
+    if camera.kind in DRIVERS:
+        return _behind_a_driver(name, camera)
     from edge.cameras.stream import StreamSource
 
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
+
+
+def _behind_a_driver(name: str, camera: CameraConfig) -> FrameSource:
+    from edge.cameras.driver import DRIVERS as PROGRAMS
+    from edge.cameras.driver import DriverSource
+
+    wanted = camera.model_dump(
+        mode="json",
+        include={
+            "width_px",
+            "height_px",
+            "fps",
+            "video_width_px",
+            "video_height_px",
+            "pixel_format",
+            "sensor_mode",
+            "encoder",
+            "controls",
+        },
+    )
+    return DriverSource(
+        name,
+        PROGRAMS[camera.kind],
+        without_credentials(camera.source),
+        {"source": camera.source.partition(":")[2], **wanted},
+        waits=camera.kind == "gstreamer" and camera.pace == "unlimited",
+    )
 
 
 def _has_room_for_a_worker() -> bool:

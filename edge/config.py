@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
     JsonValue,
     PositiveInt,
     WithJsonSchema,
+    model_validator,
 )
 
 from edge.addresses import without_credentials
@@ -106,10 +107,24 @@ def _topic(value: str) -> str:
     return value
 
 
+DRIVERS = ("picamera2", "v4l2", "gstreamer")
+"""What cameras are behind a driver of their own; what stands after a colon is for it."""
+SOURCES = "picamera2, v4l2:DEVICE, gstreamer:PIPELINE, rtsp://..., synthetic or the path of a video file"
+
+
 def _source(value: str) -> str:
+    scheme, _, place = value.partition(":")
     if not value.strip():
-        raise ValueError("synthetic, rtsp://... or the path of a video file")
-    if "://" in value:
+        raise ValueError(SOURCES)
+    if scheme == "v4l2" and not place.strip():
+        raise ValueError("v4l2: and a device, such as v4l2:/dev/video0, or better its name in /dev/v4l/by-id")
+    if scheme == "gstreamer" and not place.strip():
+        raise ValueError("gstreamer: and a pipeline as gst-launch-1.0 takes it, without a sink")
+    if value.startswith(("/dev/video", "/dev/v4l/")):
+        raise ValueError(f"v4l2:{value} for this camera")
+    if value.isdecimal():
+        raise ValueError(f"v4l2:{value} for a USB camera, picamera2:{value} for one on the ribbon cable")
+    if scheme not in DRIVERS and "://" in value:
         try:
             host = urlsplit(value).hostname
         except ValueError:
@@ -202,20 +217,57 @@ class MountConfig(_Section):
     )
 
 
+_StreamSide = Annotated[int, Field(ge=0, le=7680, multiple_of=2, strict=True)]
+ControlValue = bool | int | float | str | tuple[int | float, ...]
+
+
 class CameraConfig(_Section):
     """One camera, file or stream."""
 
     source: Annotated[str, AfterValidator(_source)] = Field(
-        title="Source", description="synthetic, an rtsp:// address or the path of a video file"
+        title="Source",
+        description="picamera2 (or picamera2:NUMBER, picamera2:ID), v4l2:/dev/v4l/by-id/..., gstreamer:PIPELINE, an "
+        "rtsp:// address, the path of a video file, or synthetic",
     )
     width_px: Annotated[int, Field(ge=64, le=7680, multiple_of=2)] = Field(
-        640, title="Picture width", description="of the synthetic source", json_schema_extra=_unit("px")
+        640,
+        title="Picture width",
+        description="wanted of a camera, which may give the nearest it has; files and streams have their own",
+        json_schema_extra=_unit("px"),
     )
     height_px: Annotated[int, Field(ge=64, le=4320, multiple_of=2)] = Field(
-        480, title="Picture height", description="of the synthetic source", json_schema_extra=_unit("px")
+        480, title="Picture height", description="likewise", json_schema_extra=_unit("px")
     )
     fps: Annotated[float, Field(ge=0.1, le=240)] = Field(
-        30.0, title="Frame rate", description="of the synthetic source", json_schema_extra=_unit("frames/s")
+        30.0, title="Frame rate", description="likewise", json_schema_extra=_unit("frames/s")
+    )
+    video_width_px: _StreamSide = Field(
+        0,
+        title="Video width",
+        description="of a second stream for people to see, where the camera gives two (picamera2); 0: there is one",
+        json_schema_extra=_unit("px"),
+    )
+    video_height_px: _StreamSide = Field(
+        0, title="Video height", description="of that second stream", json_schema_extra=_unit("px")
+    )
+    pixel_format: str = Field(
+        "auto",
+        title="Pixel format",
+        description="in which the camera hands over, by its driver's name, such as MJPG; auto: what costs least and "
+        "reaches the rate",
+    )
+    sensor_mode: str = Field(
+        "",
+        title="Sensor mode",
+        description="of picamera2, such as 2304x1296 or 2304x1296-10 (bits); default: its choice",
+    )
+    encoder: bool = Field(
+        True, title="Camera's encoder", description="log what the camera encodes itself, where it does (H.264)"
+    )
+    controls: dict[str, ControlValue] = Field(
+        {},
+        title="Controls",
+        description="of the driver, by its own names, such as AfMode, ExposureTime (picamera2) or brightness (v4l2)",
     )
     loop: bool = Field(False, title="Loop", description="begin a file again when it ends")
     pace: Literal["realtime", "unlimited"] = Field(
@@ -233,9 +285,17 @@ class CameraConfig(_Section):
 
     @property
     def kind(self) -> str:
-        """synthetic, file, or the scheme of an address, such as rtsp."""
+        """picamera2, v4l2, gstreamer, synthetic, file, or the scheme of an address, such as rtsp."""
+        if (driver := self.source.partition(":")[0]) in DRIVERS:
+            return driver
         scheme, is_address, _ = self.source.partition("://")
         return scheme if is_address else self.source if self.source == "synthetic" else "file"
+
+    @model_validator(mode="after")
+    def _one_stream_or_two(self) -> Self:
+        if bool(self.video_width_px) != bool(self.video_height_px):
+            raise ValueError("both of video_width_px and video_height_px, or neither")
+        return self
 
 
 class PoseConfig(_Section):

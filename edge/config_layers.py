@@ -299,8 +299,7 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
         if not keys:  # a variable of the environment can be called what no text is
             yield ConfigProblem("environment", _shown(item["input"]), "", "can't be the name of a key")
             continue
-        if keys[:2] in _CHOICES.keys() | _LISTS:  # behind the key stands a union's arm, or a place in a list
-            keys = keys[:2]
+        keys = _without_arms(keys)
         if keys in seen:
             continue
         seen.add(keys)
@@ -320,12 +319,24 @@ def _problems(error: ValidationError, layers: _Layers, file: Path | None) -> Ite
                 expected = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
                 expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", expected)
                 expected = expected.replace("a valid tuple", "text or a list" if keys == ("mqtt", "url") else "a list")
-                expected = _CHOICES.get(keys, expected)
+                expected = _CONTROL if _is_control(keys) else _CHOICES.get(keys, expected)
                 if keys[0] == "camera" and expected == "a table":
                     expected = f"a table of its own, [{'.'.join(['camera', 'NAME', *keys[2:]])}]"
                 yield ConfigProblem(origin, _dotted(keys), _shown(item["input"]), f"expected {expected}")
 
 
+def _without_arms(keys: Keys) -> Keys:
+    """Behind a key may stand a union's arm, or a place in a list."""
+    if keys[:2] in _CHOICES.keys() | _LISTS:
+        return keys[:2]
+    return keys[:4] if _is_control(keys) else keys
+
+
+def _is_control(keys: Keys) -> bool:
+    return keys[:1] == ("camera",) and keys[2:3] == ("controls",) and len(keys) > 3
+
+
+_CONTROL = "true or false, a number, text or a list of numbers"
 _RATE = "a number from 0.01 to 1000, or 'unlimited'"
 _CHOICES: Mapping[Keys, str] = {
     ("mqtt", "landmarks_hz"): _RATE,

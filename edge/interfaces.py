@@ -27,6 +27,10 @@ class FrameSource(Protocol):
         """True: frames come when they come, and one that nobody has time for is replaced by a newer one.
         False: the source waits until its frame is taken, and no frame is lost."""
 
+    @property
+    def opening(self) -> bool:
+        """It was entered and is not open yet, so that no frame can come; it gives that up by itself."""
+
     def __enter__(self) -> Self:
         """Raises CameraLost when another try may help, CameraUnusable when none will."""
 

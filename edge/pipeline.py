@@ -37,6 +37,9 @@ STALLED_AFTER_S = 20.0
 SILENT_AFTER_S = 3.0
 """A camera that is open and gives no frame for so long, and for five of its intervals, is called stalled."""
 
+REOPENED_AFTER = 2.0
+"""Times as long, and it is opened anew: its driver may have hung, or it has come back as another device."""
+
 _TO_OPEN = 9.0
 """Times as patient while a source is opened: a look-up of its name can take a minute, and nothing can cut it short."""
 
@@ -263,7 +266,7 @@ class CameraPipeline:
         return not self._stopping.is_set() and self.failure is None
 
     def _capture_frames(self) -> None:
-        backoff = Backoff(first_s=0.5, most_s=10.0)
+        backoff = Backoff(first_s=0.5, most_s=4.0)  # who plugs a camera in looks whether it works
         while self._goes_on():
             if self._paused:
                 self._wait_for_orders(None)
@@ -284,6 +287,20 @@ class CameraPipeline:
                 self.settled.set()
                 self._pulse.beat()
                 self._wait_for_orders(wait_s)
+
+    def _no_frame(self, last_s: float, patience_s: float) -> float:
+        """What follows from a silence since `last_s`; when it counts from. Raises CameraLost when it is too long."""
+        if self._source.opening:
+            return time.monotonic()
+        silent_s = time.monotonic() - last_s
+        if self._source.live and silent_s > REOPENED_AFTER * patience_s:
+            raise CameraLost(f"no frame for {silent_s:.0f} s")
+        if self._stats.status is not CameraStatus.STALLED and silent_s > patience_s:
+            self._faults.failed("camera %s: no frame for %.0f s", self.name, silent_s)
+            self._become(CameraStatus.STALLED, f"no frame for {silent_s:.0f} s")
+            self.latest = None
+            self.settled.set()
+        return last_s
 
     def _wait_for_orders(self, wait_s: float | None) -> None:
         """Wait until `wait_s` is over or something else is wanted; without a time, as long as it is paused."""
@@ -312,13 +329,7 @@ class CameraPipeline:
             if not self._goes_on():
                 return  # whoever takes over may have begun to count
             if frame is None:
-                silent_s = time.monotonic() - last_s
-                patience_s = max(SILENT_AFTER_S, 5 * min(intervals_s, default=0.0))
-                if self._stats.status is not CameraStatus.STALLED and silent_s > patience_s:
-                    self._faults.failed("camera %s: no frame for %.0f s", self.name, silent_s)
-                    self._become(CameraStatus.STALLED, f"no frame for {silent_s:.0f} s")
-                    self.latest = None
-                    self.settled.set()
+                last_s = self._no_frame(last_s, max(SILENT_AFTER_S, 5 * min(intervals_s, default=0.0)))
                 continue
             now_s = time.monotonic()
             if not first:

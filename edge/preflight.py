@@ -7,11 +7,11 @@ for them.
 from __future__ import annotations
 
 import os
-import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge.config import SOURCES
 from edge.config_layers import LoadedConfig
 from edge.errors import ConfigError, ConfigProblem
 from edge.estimators.models.catalog import BUNDLES
@@ -29,11 +29,8 @@ def problems(loaded: LoadedConfig) -> Iterator[ConfigProblem]:
     """Whatever would keep the daemon from starting, though the configuration is valid in itself."""
     config = loaded.config
     for name, camera in config.camera.items():
-        if re.fullmatch(r"\d+|/dev/video.*", camera.source):
-            expected = "USB and CSI cameras can't be read directly yet; give the rtsp:// address of a server for it"
-            yield loaded.problem(f"camera.{name}.source", camera.source, expected)
-        elif camera.kind == "file" and (why := _unreadable(Path(camera.source))):
-            expected = f"{why}; give the path of a video file, an rtsp:// address, or synthetic"
+        if camera.kind == "file" and (why := _unreadable(Path(camera.source))):
+            expected = f"{why}; give {SOURCES}"
             yield loaded.problem(f"camera.{name}.source", camera.source, expected)
     if config.pose.model not in BUNDLES and (why := _unreadable(Path(config.pose.model))):
         expected = f"{why}; give {', '.join(BUNDLES)} or the path of a .task file"

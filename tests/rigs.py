@@ -34,6 +34,8 @@ def frames(count: int, *, first: int = 0) -> list[Frame]:
 class Film:
     """A source that plays a script: frames are given, errors raised, events waited for. Then the stream ends."""
 
+    opening = False
+
     def __init__(
         self, *script: Frame | Exception | threading.Event, live: bool = False, opening: Sequence[Exception] = ()
     ) -> None:

@@ -33,7 +33,7 @@ CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
 class FailsLater:
     """A camera that turns out to be unusable only after `meanwhile` has become true."""
 
-    live = True
+    live, opening = True, False
 
     def __init__(self, meanwhile: Callable[[], bool]) -> None:
         self._meanwhile = meanwhile

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,14 +38,6 @@ def test_no_repr_holds_a_password() -> None:
     assert "geheim" not in repr(MqttConfig(url=("ws://hub/?token=geheim", "mqtt://anna@hub")))
     assert "geheim" not in repr(config) + str(config) + f"{config.camera}"
     assert config.camera["front"].source == "rtsp://anna:geheim@door/1"
-
-
-@pytest.mark.parametrize(
-    ("source", "kind"),
-    [("synthetic", "synthetic"), ("rtsp://door/1", "rtsp"), ("http://door/mjpg", "http"), ("synthetic.mp4", "file")],
-)
-def test_a_source_is_of_a_kind(source: str, kind: str) -> None:
-    assert CameraConfig(source=source).kind == kind
 
 
 def _keys(section: type[BaseModel] = Config, above: str = "") -> list[tuple[str, FieldInfo]]:
@@ -110,3 +104,37 @@ def test_what_can_be_set_from_afar_is_a_list_that_nobody_makes_longer_by_the_way
 )
 def test_of_what_is_no_key_nothing_can_be_set_at_run_time(text: str) -> None:
     assert not can_be_set_at_run_time(text) or text.rpartition(".")[2] in {key.split(".")[-1] for key, _ in _keys()}
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("picamera2", "picamera2"),
+        ("picamera2:1", "picamera2"),
+        ("v4l2:/dev/v4l/by-id/usb-Cam_1-video-index0", "v4l2"),
+        ("gstreamer:rtspsrc location=rtsp://door/1 ! decodebin", "gstreamer"),
+        ("rtsp://door/1", "rtsp"),
+        ("http://door/mjpg", "http"),
+        ("picamera2.mp4", "file"),
+        ("synthetic.mp4", "file"),
+        ("synthetic", "synthetic"),
+    ],
+)
+def test_the_kind_of_a_source(source: str, kind: str) -> None:
+    assert CameraConfig(source=source).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("/dev/video0", "v4l2:/dev/video0 for this camera"),
+        ("/dev/v4l/by-id/usb-Cam_1", "v4l2:/dev/v4l/by-id/usb-Cam_1 for this camera"),
+        ("0", "v4l2:0 for a USB camera, picamera2:0 for one on the ribbon cable"),
+        ("v4l2", "v4l2: and a device, such as v4l2:/dev/video0, or better its name in /dev/v4l/by-id"),
+        ("v4l2: ", "v4l2: and a device, such as v4l2:/dev/video0, or better its name in /dev/v4l/by-id"),
+        ("gstreamer:", "gstreamer: and a pipeline as gst-launch-1.0 takes it, without a sink"),
+    ],
+)
+def test_a_source_that_is_not_quite_one_is_told_what_is_meant(source: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        CameraConfig(source=source)

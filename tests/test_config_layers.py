@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.config import Config
+from edge.config import SOURCES, Config
 from edge.config_layers import AT_RUN_TIME, LoadedConfig, Sources, find_file, load
 from edge.errors import ConfigError
 
@@ -206,7 +206,7 @@ landmarks_hz = "lots"
         [
             f"{file}: devise: unknown key; did you mean device?",
             f"{file}: log_level = 'loud': expected 'debug', 'info', 'warning' or 'error'",
-            f"{file}: camera.front.source = ' ': expected synthetic, rtsp://... or the path of a video file",
+            f"{file}: camera.front.source = ' ': expected {SOURCES}",
             f"{file}: camera.front.width_px = 63: expected a multiple of 2",
             f"{file}: camera.front.fps = 0: expected greater than or equal to 0.1",
             f"{file}: camera.front.pace = 'fast': expected 'realtime' or 'unlimited'",

@@ -940,19 +940,63 @@ class TestStatus:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        monkeypatch.setattr("edge.pipeline.REOPENED_AFTER", 1000.0)
         with gate() as quiet, gate() as never:
             film = Film(*frames(3), quiet, *frames(1, first=3), never, live=True)
             rig = Rig({"front": (film, Watcher())})
             rig.daemon.start()
             eventually(lambda: rig.status() is CameraStatus.STALLED)
             eventually(lambda: rig.daemon.cameras["front"].latest is None)
-            assert film.closed == 0, "it may only be looking at nothing"
+            assert film.closed == 0, "not yet: it may give one in a moment"
             quiet.set()
             eventually(lambda: rig.captured() == 4)
             eventually(lambda: reports.CameraBack in [kind for kind, _ in rig.happened()])
             rig.daemon.stop()
 
         assert rig.happened()[:2] == [(reports.CameraLost, "no frame for 0 s"), (reports.CameraBack, "")]
+
+    def test_a_source_that_stays_silent_is_opened_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        with gate() as quiet, gate() as never:
+            film = Film(*frames(3), quiet, *frames(1, first=3), never, live=True)
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: film.closed >= 1)
+            quiet.set()
+            eventually(lambda: rig.captured() == 4)
+            rig.daemon.stop()
+
+        kinds = [kind for kind, _ in rig.happened()]
+        assert kinds[:2] == [reports.CameraLost, reports.CameraBack], "one outage, whatever was tried in it"
+
+    def test_a_file_that_is_slow_is_not_opened_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.05)
+        with gate() as quiet:
+            film = Film(*frames(3), quiet, *frames(1, first=3))
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            eventually(lambda: rig.status() is CameraStatus.STALLED)
+            assert rig.daemon.wait(0.5) is None
+            assert film.closed == 0
+            quiet.set()
+            rig.ended()
+            rig.daemon.stop()
+
+    def test_a_source_that_is_still_opening_is_not_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.05)
+        with gate() as first:
+            film = Film(first, *frames(2), live=True)
+            film.opening = True
+            rig = Rig({"front": (film, Watcher())})
+            rig.daemon.start()
+            assert rig.daemon.wait(0.5) is None
+            assert (film.closed, rig.status()) == (0, CameraStatus.RECONNECTING)
+            film.opening = False
+            first.set()
+            rig.ended()
+            rig.daemon.stop()
+
+        assert rig.happened() == [(reports.CameraEnded, "its frames are over")]
 
     def test_a_source_that_is_silent_from_the_start_keeps_nobody_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
@@ -1294,6 +1338,7 @@ class TestRacesOfAnEnd:
 class TestSilence:
     def test_a_long_silence_is_not_taken_for_the_cameras_interval(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
+        monkeypatch.setattr("edge.pipeline.REOPENED_AFTER", 1000.0)
         with gate() as quiet, gate() as never:
             film = Film(*frames(3), quiet, *frames(1, first=3), never, live=True)
             rig = Rig({"front": (film, Watcher())})

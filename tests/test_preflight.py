@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import preflight
+from edge.config import SOURCES
 from edge.config_layers import load
 from edge.errors import ConfigError
 from tests.servers import certificates
@@ -45,7 +46,7 @@ def test_there_is_nothing_to_say_of_what_is_there(tmp_path: Path) -> None:
 
 
 def test_the_files_that_are_missing_are_told_with_their_origin(tmp_path: Path) -> None:
-    remedy = "give the path of a video file, an rtsp:// address, or synthetic"
+    remedy = f"give {SOURCES}"
     assert told(camera__front__source=f"{tmp_path}/a", mqtt__ca_file=f"{tmp_path}/b") == [
         f"here: camera.front.source = '{tmp_path}/a': no such file; {remedy}",
         f"here: mqtt.ca_file = '{tmp_path}/b': no such file",
@@ -107,12 +108,6 @@ def test_whatever_stands_where_a_path_belongs_ends_as_a_list_of_problems(
     except ConfigError as error:
         lines = str(error).splitlines()
     assert all(line.startswith("here: ") for line in lines)
-
-
-@pytest.mark.parametrize("source", ["0", "/dev/video0", "/dev/video-front"])
-def test_a_camera_that_cannot_be_read_yet_is_told_as_such(source: str) -> None:
-    (line,) = told(camera__front__source=source)
-    assert line.startswith(f"here: camera.front.source = '{source}': USB and CSI cameras can't be read directly yet; ")
 
 
 def test_a_client_certificate_that_is_not_there_is_told(tmp_path: Path) -> None:

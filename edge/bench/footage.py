@@ -45,6 +45,10 @@ class MemorySource:
         self._last_ns = -1
 
     @property
+    def opening(self) -> bool:
+        return False
+
+    @property
     def live(self) -> bool:
         return self._period_ns is not None
 

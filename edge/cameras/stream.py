@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 
-from edge.config import without_credentials
+from edge.addresses import without_credentials
 from edge.errors import CameraLost, CameraUnusable
 from edge.interfaces import EndOfStream
 from edge.logs import FaultLog, of_camera
@@ -65,6 +65,10 @@ class StreamSource:
         self._last_monotonic_ns = -1
         self._converter = VideoReformatter()
         self._faults = FaultLog(of_camera(log, camera))  # once a camera, however many packets are damaged
+
+    @property
+    def opening(self) -> bool:
+        return False  # entering is opening
 
     @property
     def live(self) -> bool:

@@ -51,6 +51,10 @@ class SyntheticSource:
         self._first: tuple[int, int] | None = None
 
     @property
+    def opening(self) -> bool:
+        return False  # entering is opening
+
+    @property
     def live(self) -> bool:
         return self._paced
 

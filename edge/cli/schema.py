@@ -131,7 +131,7 @@ def _table(heading: str, table: Mapping[str, Any], keys: Mapping[str, Mapping[st
     for name, key in keys.items():
         needed = name in table.get("required", ())
         given = key.get("default")
-        default = "**needed**" if needed else "" if given in (None, "", []) else f"`{_toml(given)}`"
+        default = "**needed**" if needed else "" if given in (None, "", [], {}) else f"`{_toml(given)}`"
         at_run_time = "; *at run time*" if key.get("at_run_time") else ""
         yield f"| `{name}` | {_values(key)} | {default} | {key['title']}: {key['description']}{at_run_time} |"
     yield ""
@@ -150,7 +150,9 @@ def _values(key: Mapping[str, Any]) -> str:
     if key["type"] == "array":
         return f"list of {_values(key['items'])}"
     if not _is_number(key):
-        return {"boolean": "`true`, `false`", "string": "path" if key.get("format") == "path" else "text"}[key["type"]]
+        text = "path" if key.get("format") == "path" else "text"
+        words = {"boolean": "`true`, `false`", "object": "table of names and their values", "string": text}
+        return words[key["type"]]
     low = f"{key['minimum']}" if "minimum" in key else f"above {key['exclusiveMinimum']}"
     bounds = f"{low} to {key['maximum']}" if "maximum" in key else f"from {low}" if "minimum" in key else low
     whole = "whole number" if key["type"] == "integer" else "number"

@@ -1,0 +1,97 @@
+"""A driver that does what the source's name says: a child like those of edge/cameras/children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .outlet import Failed, Outlet, Plane, run
+
+WIDTH_PX, HEIGHT_PX = 64, 48
+NBYTES = WIDTH_PX * HEIGHT_PX * 3
+FOR_EVER = threading.Event()
+
+
+def main(outlet: Outlet, request: dict[str, Any]) -> None:
+    """Each word of the source is a step; a number means so many frames, as fast as they are taken."""
+    if request["do"] == "list":
+        outlet.cameras([{"source": "acting:1", "name": "Actor", "identity": "1", "modes": ["RGB 64x48 30"]}])
+        return
+    number = 0
+    for step in request["source"].split():
+        if step.isdigit():
+            for _ in range(int(step)):
+                frame(outlet, number)
+                number += 1
+        else:
+            STEPS[step](outlet, request)
+
+
+def frame(outlet: Outlet, number: int) -> None:
+    slot = outlet.free_slot(wait_s=60)
+    assert slot is not None, "the test takes them"
+    outlet.slot(slot)[:NBYTES] = bytes([number % 256, 0, 255]) * (WIDTH_PX * HEIGHT_PX)
+    plane = Plane(0, NBYTES, "RGB", WIDTH_PX, HEIGHT_PX, WIDTH_PX * 3)
+    outlet.frame(slot, [plane], stamp_ns=number * 1_000_000, clock="media")
+
+
+def opened(outlet: Outlet, request: dict[str, Any]) -> None:
+    outlet.opened(slot_bytes=NBYTES, camera="Actor", identity=request["identity"] or "actor-1", note="RGB 64x48")
+
+
+def encoding(outlet: Outlet, _: dict[str, Any]) -> None:
+    outlet.opened(slot_bytes=NBYTES, camera="Actor", identity="actor-2", note="", encodes=True)
+
+
+def packets(outlet: Outlet, _: dict[str, Any]) -> None:
+    for number in range(5):
+        frame(outlet, number)
+        if number:  # an encoder lags
+            outlet.packet(b"picture %d" % (number - 1), keyframe=number == 1, stamp_ns=(number - 1) * 1_000_000)
+
+
+def hang(_: Outlet, __: dict[str, Any]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    FOR_EVER.wait()
+
+
+def raised(_: Outlet, __: dict[str, Any]) -> None:
+    raise ValueError("of the driver's\nown making")
+
+
+def lost(_: Outlet, __: dict[str, Any]) -> None:
+    raise Failed("it was unplugged", lost=True, remedy="plug it in")
+
+
+def unusable(_: Outlet, __: dict[str, Any]) -> None:
+    raise Failed("no such control", lost=False)
+
+
+def damaged(outlet: Outlet, _: dict[str, Any]) -> None:
+    slot = outlet.free_slot(wait_s=60)
+    assert slot is not None
+    outlet.slot(slot)[:4] = b"none"
+    outlet.frame(slot, [Plane(0, 4, "JPEG", WIDTH_PX, HEIGHT_PX, 0)], stamp_ns=0, clock="arrival")
+
+
+STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
+    "open": opened,
+    "encoding": encoding,
+    "packets": packets,
+    "hang": hang,
+    "crash": lambda _, __: os.kill(os.getpid(), signal.SIGSEGV),
+    "exit": lambda _, __: os._exit(3),
+    "raise": raised,
+    "lost": lost,
+    "unusable": unusable,
+    "damaged": damaged,
+    "end": lambda outlet, _: outlet.ended(),
+    "wait": lambda outlet, _: outlet.wait_for_end(60),
+}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.cameras.driver import Driver, DriverSource, listed
+from edge.errors import CameraError, CameraLost, CameraUnusable
+from edge.interfaces import EndOfStream
+from edge.pacing import Deadline
+from edge.vision.frame import Frame
+from tests.conftest import eventually
+
+ACTING = Driver("acting", "json", Path(__file__).parent)
+
+
+def acting(script: str, *, waits: bool = False) -> DriverSource:
+    return DriverSource("front", ACTING, f"acting:{script}", {"source": script}, waits=waits)
+
+
+def next_frame(source: DriverSource) -> Frame:
+    deadline = Deadline(20)
+    while deadline.left_s():
+        if (frame := source.read(0.5)) is not None:
+            return frame
+    raise AssertionError("no frame")
+
+
+def frames_of(source: DriverSource) -> list[Frame]:
+    """Those until it ends, in whichever way."""
+    frames = []
+    with source:
+        try:
+            while True:
+                frames.append(next_frame(source))
+        except (EndOfStream, CameraError):
+            return frames
+
+
+def error_of(script: str) -> CameraError:
+    source = acting(script)
+    with pytest.raises(CameraError) as caught, source:
+        next(frame for frame in iter(lambda: next_frame(source), None) if frame is None)
+    return caught.value
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def children() -> set[int]:
+    """Processes of which this one is the parent."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> Iterator[None]:
+    before = descriptors(), children(), threading.active_count()
+    yield
+    eventually(lambda: (descriptors(), children(), threading.active_count()) == before)
+
+
+def test_frames_arrive_each_with_memory_of_its_own() -> None:
+    frames = frames_of(acting("open 12 end", waits=True))
+    assert [frame.seq for frame in frames] == list(range(12))
+    assert [int(frame.rgb.pixels[5, 7, 0]) for frame in frames] == list(range(12))
+    assert {(frame.rgb.pixels.shape, frame.rgb.pixels.flags.writeable) for frame in frames} == {((48, 64, 3), False)}
+    assert np.diff([frame.captured_ns for frame in frames]).tolist() == [1_000_000] * 11
+    assert np.diff([frame.monotonic_ns for frame in frames]).tolist() == [1_000_000] * 11
+
+
+def test_a_source_that_was_left_goes_on_counting_and_asks_for_the_same_camera() -> None:
+    source = acting("open 2 lost", waits=True)
+    first, second = frames_of(source), frames_of(source)
+    assert [frame.seq for frame in (*first, *second)] == [0, 1, 2, 3]
+    assert second[0].monotonic_ns > first[-1].monotonic_ns
+
+
+def test_a_packet_carries_the_number_and_the_time_of_the_frame_that_it_shows() -> None:
+    frames = frames_of(acting("encoding packets end", waits=True))
+    times = {frame.seq: frame.captured_ns for frame in frames}
+    packets = [packet for frame in frames for packet in frame.packets or ()]
+    assert [(packet.seq, packet.payload) for packet in packets] == [(n, b"picture %d" % n) for n in range(3)]
+    assert all(packet.captured_ns == times[packet.seq] for packet in packets)
+    assert [packet.keyframe for packet in packets] == [True, False, False]
+
+
+def test_without_an_encoder_there_are_no_packets() -> None:
+    assert [frame.packets for frame in frames_of(acting("open 1 end", waits=True))] == [None]
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "text"),
+    [
+        ("open lost", CameraLost, "it was unplugged; plug it in"),
+        ("lost", CameraLost, "it was unplugged; plug it in"),
+        ("unusable", CameraUnusable, "no such control"),
+        ("open 1 unusable", CameraLost, "no such control"),  # it has worked: it is not the configuration
+        ("open end", CameraLost, "the stream has ended"),
+        ("raise", CameraLost, "ValueError: of the driver's own making"),
+        (
+            "crash",
+            CameraLost,
+            "its driver's process ended by signal 11; its last words are in the log at log_level debug",
+        ),
+        ("open exit", CameraLost, "its driver's process ended with exit code 3"),
+        ("1", CameraLost, "AssertionError: slots come after opened"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(script: str, kind: type[CameraError], text: str) -> None:
+    error = error_of(script)
+    assert type(error) is kind
+    assert str(error).startswith(f"acting:{script}: {text}")
+    assert "\n" not in str(error)
+
+
+def test_a_picture_that_can_not_be_read_is_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    frames = frames_of(acting("open damaged damaged 2 end", waits=True))
+    assert [frame.seq for frame in frames] == [0, 1]
+    assert [line for line in caplog.messages if "can't be read" in line] == [
+        (
+            "camera front: a picture can't be read, going on: "
+            "no picture of JPEG 64x48, 4 bytes, 0 a row: it can't be decoded"
+        )
+    ] * 2
+    assert [record.levelname for record in caplog.records if "can't be read" in record.message] == ["WARNING", "DEBUG"]
+
+
+def test_a_driver_that_hangs_is_ended_however_often_that_happens() -> None:
+    source = acting("open 1 hang")
+    for _ in range(5):
+        with source:
+            next_frame(source)
+            assert source.read(0.01) is None
+    assert not source._left_behind
+
+
+def test_one_that_hangs_before_it_is_open_is_still_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.cameras.driver.OPEN_TIMEOUT_S", 0.5)
+    source = acting("hang")
+    with source:
+        assert source.read(0.01) is None
+        assert source.opening
+        with pytest.raises(CameraLost, match=r"not open after 20 s|not open after 0\.5 s"):
+            next_frame(source)
+
+
+def test_a_frozen_child_is_ended() -> None:
+    source = acting("open 1 wait")
+    with source:
+        next_frame(source)
+        assert not source.opening
+        assert source._child is not None
+        os.kill(source._child._process.pid, signal.SIGSTOP)
+        assert source.read(0.01) is None
+
+
+def test_without_memory_for_a_child_the_camera_is_lost_for_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "none"))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(CameraLost, match="no process for its driver: No such file or directory"), acting("open"):
+        pass
+
+
+def test_it_lists_what_there_is() -> None:
+    assert listed(ACTING) == [{"source": "acting:1", "name": "Actor", "identity": "1", "modes": ["RGB 64x48 30"]}]
