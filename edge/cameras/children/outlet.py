@@ -153,6 +153,7 @@ class Outlet:
     def wait_for_end(self, wait_s: float) -> None:
         """Spend so much time, unless the daemon goes."""
         until_s = time.monotonic() + wait_s
+        self._take_back(wait_s)
         while (left_s := until_s - time.monotonic()) > 0:
             self._take_back(left_s)
 
