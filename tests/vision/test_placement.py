@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.vision.geometry import Part, Turn
 from edge.vision.placement import FIELD_OF_VIEW_DEG, Mount, standing_m
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
+from tests.vision.test_geometry import parts
 
 WIDTH_PX, HEIGHT_PX = 640, 480
 KEYPOINTS = len(MEDIAPIPE_POSE.keypoints)
@@ -124,3 +127,67 @@ def test_what_can_be_no_body_is_somewhere_all_the_same(shape: str) -> None:
 def test_without_world_landmarks_there_is_no_place() -> None:
     pose = seen_by_a_camera(body(), (0.0, 0.2, 3.0))
     assert standing_m(Pose(MEDIAPIPE_POSE, pose.image_xyz, pose.visibility), WIDTH_PX, HEIGHT_PX) is None
+
+
+MOUNTS = st.builds(Mount, st.floats(-60, 60), st.floats(-180, 180))
+PLACES_M = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(2.5, 12))
+
+
+def turned(pose: Pose, turn: Turn) -> Pose:
+    """The same moment in the turned picture. A quarter turn takes what is above the middle to its right."""
+    image, world_m = pose.image_xyz.copy(), pose.world_m.copy()
+    for _ in range(turn.quarters):
+        image[:, 0], image[:, 1] = 1 - image[:, 1], image[:, 0].copy()
+        world_m[:, 0], world_m[:, 1] = -world_m[:, 1], world_m[:, 0].copy()
+    if turn.mirrored:
+        image[:, 0], world_m[:, 0] = 1 - image[:, 0], -world_m[:, 0]
+    return Pose(MEDIAPIPE_POSE, image, pose.visibility, world_m)
+
+
+@given(seed=st.integers(0, 1000), at_m=PLACES_M, mount=MOUNTS, part=parts())
+def test_a_crop_moves_nobody(seed: int, at_m: tuple[float, float, float], mount: Mount, part: Part) -> None:
+    whole = seen_by_a_camera(body(seed), at_m)
+    window = part.window(WIDTH_PX, HEIGHT_PX)
+    origin = [window.left / WIDTH_PX, window.top / HEIGHT_PX, 0]
+    size = [window.width_px / WIDTH_PX, window.height_px / HEIGHT_PX, window.width_px / WIDTH_PX]
+    image = ((whole.image_xyz - origin) / size).astype(np.float32)
+    cropped = Pose(MEDIAPIPE_POSE, image, whole.visibility, whole.world_m)
+    crop = Part(origin[0], origin[1], size[0], size[1])
+    found = standing_m(cropped, window.width_px, window.height_px, replace(mount, crop=crop))
+
+    assert np.allclose(found, standing_m(whole, WIDTH_PX, HEIGHT_PX, mount), atol=2e-3 * at_m[2])
+
+
+@given(seed=st.integers(0, 1000), at_m=PLACES_M, mount=MOUNTS, quarters=st.integers(0, 3))
+def test_a_picture_turned_back_has_so_much_less_roll(
+    seed: int, at_m: tuple[float, float, float], mount: Mount, quarters: int
+) -> None:
+    seen, turn = seen_by_a_camera(body(seed), at_m), Turn(quarters)
+    rest = Mount(mount.tilt_deg, mount.roll_deg - 90 * quarters)
+    found = standing_m(turned(seen, turn), *turn.size(WIDTH_PX, HEIGHT_PX), rest)
+
+    assert np.allclose(found, standing_m(seen, WIDTH_PX, HEIGHT_PX, mount), atol=2e-3 * at_m[2])
+
+
+@given(seed=st.integers(0, 1000), at_m=PLACES_M, mount=MOUNTS)
+def test_a_flipped_picture_is_that_of_a_mirrored_room(
+    seed: int, at_m: tuple[float, float, float], mount: Mount
+) -> None:
+    seen = seen_by_a_camera(body(seed), at_m)
+    flipped = turned(seen, Turn.of(0, "horizontal"))
+    found = standing_m(flipped, WIDTH_PX, HEIGHT_PX, Mount(mount.tilt_deg, -mount.roll_deg))
+    there = standing_m(seen, WIDTH_PX, HEIGHT_PX, mount)
+
+    assert found is not None
+    assert np.allclose(found * [-1, 1, 1], there, atol=2e-3 * at_m[2])
+
+
+def test_the_lens_is_that_of_the_whole_picture() -> None:
+    """Half of a picture shows half of what its camera sees: nobody is twice as near by it."""
+    seen = seen_by_a_camera(body(), (0.0, 0.2, 4.0))
+    image = ((seen.image_xyz - np.float32([0.25, 0, 0])) / np.float32([0.5, 1, 0.5])).astype(np.float32)
+    half = Pose(MEDIAPIPE_POSE, image, seen.visibility, seen.world_m)
+    there = standing_m(half, WIDTH_PX // 2, HEIGHT_PX, Mount(crop=Part(0.25, 0.0, 0.5, 1.0)))
+
+    assert there is not None
+    assert there[23:25].mean(axis=0)[2] == pytest.approx(4.0, abs=0.01)
