@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +29,10 @@ from edge.device.health import MachineWatch, memory_available_mb
 from edge.errors import OrderRefused, UnforeseenError
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import Model
+from edge.estimators.region import RegionEstimator
 from edge.event_log import EventLog
 from edge.inference import Estimators, Inference, SpareCores
-from edge.interfaces import FrameSource
+from edge.interfaces import FrameSource, PoseEstimator
 from edge.lanes import Lane, LaneGroup
 from edge.pipeline import CameraPipeline
 from edge.privacy import most_shown
@@ -39,7 +40,9 @@ from edge.reports import BrokerReach, DeviceInfo, HealthReport
 from edge.rerun_lanes import OBSERVATIONS, RerunLanes
 from edge.settings import Settings
 from edge.stats import FrameRates, Stats
+from edge.vision.geometry import WHOLE, Part, Turn, View
 from edge.vision.observation import Observation
+from edge.vision.placement import Mount
 
 if TYPE_CHECKING:
     from edge.mqtt.outbox import Outbox
@@ -194,7 +197,7 @@ class App:
         anew = {name: self._camera(name) for name in wanted if not self._stays(name, wanted)}
         stay = [name for name in wanted if name not in anew]
         swaps = {
-            name: self.daemon.cameras[name].beside(self._estimators)
+            name: self.daemon.cameras[name].beside(self._estimators(name))
             for name in stay
             if running[name].pose != wanted[name].pose and not self.daemon.cameras[name].ended
         }
@@ -277,7 +280,7 @@ class App:
         return CameraPipeline(
             name,
             self._source_of(name, camera),
-            self._estimators,
+            self._estimators(name),
             outlets=self.daemon.outlets,
             stats=self.stats.cameras[name],
             drops=self.stats,
@@ -286,11 +289,11 @@ class App:
             paused=camera.paused,
         )
 
-    @property
-    def _estimators(self) -> Estimators:
-        pose = self.config.pose
+    def _estimators(self, name: str) -> Estimators:
+        """Those of the camera `name`."""
+        pose, region = self.config.pose, Part(*self.config.camera[name].roi)
         workers = self._spare_cores if pose.workers == "auto" else pose.workers
-        return Estimators(self._estimator, max_people=pose.max_people, workers=workers)
+        return Estimators(lambda: self._estimator_of(region), max_people=pose.max_people, workers=workers)
 
     def _share_cores(self) -> None:
         """One for each camera; what is left is for those that can't keep up."""
@@ -301,6 +304,9 @@ class App:
                 "pose.workers = %d: with %d cameras that is more estimators than there are cores (%d): all get slower"
             )
             log.warning(told, workers, cameras, cores)
+
+    def _estimator_of(self, region: Part) -> PoseEstimator:
+        return self._estimator() if region == WHOLE else RegionEstimator(self._estimator(), region)
 
     def _estimator(self) -> MediaPipeEstimator:
         masks = rerun_lanes.mask_form(self.config) != "off"
@@ -403,8 +409,9 @@ _GROUPS = ("mqtt", "rerun")
 def _camera_parts(config: Config, model: Model) -> dict[str, _CameraParts]:
     masks = rerun_lanes.mask_form(config) != "off"
     pose = (config.pose.max_people, masks, config.pose.workers, model)
+    others = {"paused": False, "mount": MountConfig(), "roi": astuple(WHOLE)}
     return {
-        name: _CameraParts(camera.model_copy(update={"paused": False, "mount": MountConfig()}), pose, camera.paused)
+        name: _CameraParts(camera.model_copy(update=others), (camera.roi, *pose), camera.paused)
         for name, camera in config.camera.items()
     }
 
@@ -422,8 +429,8 @@ def _group_parts(config: Config, model: Model) -> dict[str, object]:
     return parts
 
 
-def _mounts(config: Config) -> list[tuple[str, MountConfig]]:
-    return [(name, camera.mount) for name, camera in config.camera.items()]
+def _mounts(config: Config) -> list[tuple[str, Mount]]:
+    return [(name, rerun_lanes.mount(camera)) for name, camera in config.camera.items()]
 
 
 def _streams(mqtt: MqttConfig) -> Streams:
@@ -460,7 +467,21 @@ def _use_few_threads() -> None:
 
 
 def frame_source(name: str, camera: CameraConfig) -> FrameSource:
-    """The camera `name` as configured, not opened yet."""
+    """The camera `name` as configured, not opened yet. Nobody gets to see more of it than its configuration leaves."""
+    source, view = _whole_source(name, camera), view_of(camera)
+    if view.is_whole:
+        return source
+    from edge.cameras.oriented import Oriented
+
+    return Oriented(source, view)
+
+
+def view_of(camera: CameraConfig) -> View:
+    """What is shown of the pictures that the camera's driver gives."""
+    return View(Turn.of(camera.rotate_deg, camera.flip), Part(*camera.crop))
+
+
+def _whole_source(name: str, camera: CameraConfig) -> FrameSource:
     if camera.kind == "synthetic":
         from edge.cameras.synthetic import SyntheticSource
 

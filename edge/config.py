@@ -134,6 +134,27 @@ def _source(value: str) -> str:
     return value
 
 
+_SMALLEST_PART = 0.05
+
+
+def _part(value: object) -> object:
+    """[left, top, width, height] of a rectangle within the picture, as fractions of its sides."""
+    numbers = value if isinstance(value, list | tuple) else ()
+    if len(numbers) != 4 or any(isinstance(each, bool) or not isinstance(each, int | float) for each in numbers):
+        raise ValueError("[left, top, width, height], four fractions of the picture's sides such as [0.25, 0, 0.5, 1]")
+    for (begin, length), names in zip(((numbers[0], numbers[2]), (numbers[1], numbers[3])), _SIDES, strict=True):
+        if not 0 <= begin <= 1:
+            raise ValueError(f"{names[0]} from 0 to 1, not {begin:g}")
+        if not _SMALLEST_PART <= length <= 1:
+            raise ValueError(f"{names[1]} from {_SMALLEST_PART} to 1, not {length:g}")
+        if begin + length > 1 + 1e-9:  # 0.7 + 0.1 + 0.2 is more than 1 as numbers of a computer go
+            raise ValueError(f"{names[0]} + {names[1]} of 1 at most, not {begin + length:g}")
+    return value
+
+
+_SIDES = ("left", "width"), ("top", "height")
+
+
 def source_of_models(value: str) -> str:
     """`value` when it is a source of models. Raises ValueError with what is expected."""
     if "://" in value:
@@ -159,7 +180,22 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterVali
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 Rate = Annotated[float, Field(ge=0.01, le=1000, strict=True)] | Literal["unlimited"]  # strict: true is no 1
 Workers = Annotated[int, Field(ge=1, le=16, strict=True)] | Literal["auto"]
+QuarterTurns = Literal[0, 90, 180, 270]
 KbitRate = Annotated[int, Field(ge=100, le=50_000, strict=True)] | Literal["unlimited"]
+Fractions = Annotated[
+    tuple[float, float, float, float],
+    BeforeValidator(_part),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "number", "minimum": 0, "maximum": 1, "unit": "fractions of the picture"},
+            "minItems": 4,
+            "maxItems": 4,
+        }
+    ),
+]
+"""[left, top, width, height] of a part of a picture."""
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
 Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
 """What the daemon can be asked for over MQTT."""
 SettingValue = bool | int | float | str
@@ -212,7 +248,8 @@ class MountConfig(_Section):
     roll_deg: Annotated[float, Field(ge=-180, le=180, strict=True)] = Field(
         0.0,
         title="Roll",
-        description="how far it is turned clockwise, as seen from behind it; what is upright then leans to the left",
+        description="how far it is turned clockwise, as seen from behind it, where camera.NAME.rotate_deg has not put "
+        "that right; what is upright then leans to the left",
         json_schema_extra=_unit("degrees"),
     )
 
@@ -274,6 +311,27 @@ class CameraConfig(_Section):
         "realtime",
         title="Pace",
         description="play a file (or synthetic) at its own rate, or as fast as it is processed",
+    )
+    rotate_deg: QuarterTurns = Field(
+        0,
+        title="Turn",
+        description="turn the picture clockwise, so that what is upright stands upright in it",
+        json_schema_extra=_unit("degrees"),
+    )
+    flip: Literal["none", "horizontal", "vertical"] = Field(
+        "none",
+        title="Flip",
+        description="then exchange left and right, as for a camera that looks into a mirror, or top and bottom",
+    )
+    crop: Fractions = Field(
+        _WHOLE,
+        title="Crop",
+        description="[left, top, width, height] of what remains of the turned picture; nobody sees the rest",
+    )
+    roi: Fractions = Field(
+        _WHOLE,
+        title="Region of interest",
+        description="[left, top, width, height] of where people are looked for, in the picture that remains",
     )
     mount: MountConfig = Field(MountConfig(), title="Mount")
     paused: bool = Field(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge import tls
-from edge.config import Config, RerunConfig
+from edge.config import CameraConfig, Config, RerunConfig
 from edge.device.health import MachineWatch
 from edge.errors import ConfigError
 from edge.event_log import EventLog
@@ -21,6 +21,7 @@ from edge.privacy import Mode, Shows, most_shown
 from edge.reports import DeviceInfo, Event, LinkState
 from edge.stats import CameraCounts, DropCause, Stats
 from edge.vision.frame import Filmed
+from edge.vision.geometry import Part
 from edge.vision.observation import Observation
 from edge.vision.placement import Mount
 
@@ -300,7 +301,7 @@ def _video_sink(rerun: RerunConfig, put: Callable[[Parcel], None], stats: Stats)
 def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> Lane[Observation]:
     from edge.rerun_log.observations import SceneSink
 
-    mounts = {name: Mount(camera.mount.tilt_deg, camera.mount.roll_deg) for name, camera in config.camera.items()}
+    mounts = {name: mount(camera) for name, camera in config.camera.items()}
     sink = SceneSink(
         mask=mask_form(config),
         people=config.pose.max_people,
@@ -309,6 +310,11 @@ def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> 
         outline=video(config) == "off",
     )
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
+
+
+def mount(camera: CameraConfig) -> Mount:
+    """How it hangs and what of its picture is seen: where bodies are put depends on both."""
+    return Mount(camera.mount.tilt_deg, camera.mount.roll_deg, Part(*camera.crop))
 
 
 class _Notes:

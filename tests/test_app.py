@@ -12,7 +12,7 @@ import pytest
 
 import edge
 from edge.app import App, frame_source
-from edge.config import CameraConfig, Config, PrivacyConfig, RerunConfig
+from edge.config import CameraConfig, Config, PoseConfig, PrivacyConfig, RerunConfig
 from edge.control import Inbox
 from edge.errors import CameraUnusable, OrderRefused
 from edge.estimators.models.catalog import Make
@@ -23,7 +23,7 @@ from edge.rerun_lanes import video_lane
 from edge.stats import Stats
 from edge.vision.frame import EncodedFrame, Frame, Picture, PixelLayout, VideoCodec, VideoPacket
 from tests.conftest import eventually, frame
-from tests.rerun_log.reading import rows
+from tests.rerun_log.reading import chunks, column, rows
 from tests.rerun_log.seen import in_file, shown
 from tests.rigs import Shelf
 
@@ -110,3 +110,44 @@ def test_what_a_camera_has_encoded_waits_for_a_minute_at_200_kb_a_second() -> No
         lane.offer(EncodedFrame("front", seq, (VideoPacket(seq, 0, VideoCodec.H264, True, bytes(6700)),)))
 
     assert not stats.drops()
+
+
+@pytest.mark.integration
+def test_a_region_changes_in_its_place_and_a_crop_with_the_camera(tmp_path: Path, model: Path) -> None:
+    def config(**keys: object) -> Config:
+        front = CameraConfig.model_validate({"source": str(CLIP), "loop": True, **keys})
+        pose = PoseConfig(workers=1)
+        return Config(device="bench", camera={"front": front}, pose=pose, rerun=RerunConfig(record_dir=tmp_path))
+
+    def seen() -> Frame:
+        latest = app.daemon.cameras["front"].latest
+        assert latest is not None
+        return latest
+
+    full = Model("full", model, "0", Make.OFFICIAL)
+    app = App(config(), full, Inbox())
+    app.daemon.start()
+    eventually(lambda: app.stats.cameras["front"].counts().people == 1, 30)
+    aside = (0.65, 0.0, 0.35, 1.0)
+    assert app.reload(config(roi=aside), full) == ["pose of front"]
+    eventually(lambda: app.stats.cameras["front"].counts().people == 0, 20)
+    assert seen().for_people.width_px == 640, "everybody sees all of it"
+
+    assert app.reload(config(crop=(0.25, 0.0, 0.5, 1.0), rotate_deg=180), full) == ["rerun", "camera front"]
+    eventually(lambda: app.stats.cameras["front"].counts().people == 1, 20)
+    assert (seen().rgb.width_px, seen().rgb.height_px) == (320, 480)
+    assert (seen().for_people.width_px, seen().for_people.height_px) == (320, 480)
+
+    assert app.reload(config(crop=(0.25, 0.0, 0.5, 1.0), rotate_deg=180, roi=(0.0, 0.0, 1.0, 0.9)), full) == [
+        "pose of front"
+    ]
+    before = app.stats.sends()["recording rows"]
+    eventually(lambda: app.stats.sends()["recording rows"] > before + 60, 20)
+    app.stop()
+    last = max(tmp_path.glob("*.rrd"))
+    entity = "/camera/front/video/pose/points"
+    points = [chunk for chunk in chunks(last) if str(chunk.entity_path) == entity and not chunk.is_static]
+    people = [np.array(row) for chunk in points for row in column(chunk, "positions") if row]
+    assert people
+    middles = [person.mean(axis=0) for person in people]
+    assert all(0 < x < 320 and 0 < y < 480 for x, y in middles)

@@ -13,6 +13,7 @@ from edge.config import (
     Config,
     KbitRate,
     MqttConfig,
+    QuarterTurns,
     Rate,
     RerunConfig,
     Workers,
@@ -52,7 +53,7 @@ def _keys(section: type[BaseModel] = Config, above: str = "") -> list[tuple[str,
 
 @pytest.mark.parametrize(("key", "field"), _keys(), ids=[key for key, _ in _keys()])
 def test_every_key_has_a_title_and_every_number_a_unit(key: str, field: FieldInfo) -> None:
-    is_number = field.annotation in (int, float, Rate, KbitRate, Workers)
+    is_number = field.annotation in (int, float, Rate, KbitRate, Workers, QuarterTurns)
     unit = field.json_schema_extra.get("unit") if isinstance(field.json_schema_extra, dict) else None
 
     assert field.title
@@ -76,6 +77,34 @@ def test_video_has_a_quality_below_which_nobody_would_recognise_anything(
     for value in beyond:
         with pytest.raises(ValidationError, match=key):
             RerunConfig(**{key: value})
+
+
+@pytest.mark.parametrize("key", ["crop", "roi"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([0.25, 0, 0.5], r"\[left, top, width, height\], four fractions of the picture's sides such as"),
+        ([0, 0, 1, True], "four fractions"),
+        ("half", "four fractions"),
+        ({"left": 0.5}, "four fractions"),
+        ([-0.1, 0, 1, 1], "left from 0 to 1, not -0.1"),
+        ([0, float("nan"), 1, 1], "top from 0 to 1, not nan"),
+        ([0, 0, 0.04, 1], "width from 0.05 to 1, not 0.04"),
+        ([0, 0, 1, 0], "height from 0.05 to 1, not 0"),
+        ([0.5, 0, 0.6, 1], r"left \+ width of 1 at most, not 1.1"),
+        ([0, 1, 1, 0.05], r"top \+ height of 1 at most, not 1.05"),
+    ],
+)
+def test_a_part_lies_in_the_picture(key: str, value: object, expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        CameraConfig.model_validate({"source": "synthetic", key: value})
+
+
+def test_a_part_is_given_in_fractions() -> None:
+    camera = CameraConfig.model_validate({"source": "synthetic", "crop": [0.7, 0, 0.3, 1], "roi": (0.8, 0.1, 0.2, 0.9)})
+
+    assert camera.crop == (0.7, 0.0, 0.3, 1.0)
+    assert camera.roi == (0.8, 0.1, 0.2, 0.9)
 
 
 def test_what_can_be_set_from_afar_is_a_list_that_nobody_makes_longer_by_the_way() -> None:

@@ -148,7 +148,8 @@ def _values(key: Mapping[str, Any]) -> str:
     if "const" in key:
         return f"`{_toml(key['const'])}`"
     if key["type"] == "array":
-        return f"list of {_values(key['items'])}"
+        number = f" of {key['minItems']}, each a" if "minItems" in key else " of"
+        return f"list{number} {_values(key['items'])}"
     if not _is_number(key):
         text = "path" if key.get("format") == "path" else "text"
         words = {"boolean": "`true`, `false`", "object": "table of names and their values", "string": text}
