@@ -1,4 +1,4 @@
-"""What it costs to turn and crop pictures: `python tests/measure/turning.py`."""
+"""What it costs to turn and crop pictures: `python -m tests.measure.turning`."""
 
 from __future__ import annotations
 
