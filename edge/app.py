@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import edge
 from edge import rerun_lanes, tls
@@ -40,11 +40,12 @@ from edge.reports import BrokerReach, DeviceInfo, HealthReport
 from edge.rerun_lanes import OBSERVATIONS, RerunLanes
 from edge.settings import Settings
 from edge.stats import FrameRates, Stats
-from edge.vision.geometry import WHOLE, Part, Turn, View
+from edge.vision.geometry import UPRIGHT, WHOLE, Part, Turn, View
 from edge.vision.observation import Observation
 from edge.vision.placement import Mount
 
 if TYPE_CHECKING:
+    from edge.cameras.driver import DriverSource
     from edge.mqtt.outbox import Outbox
     from edge.mqtt.sink import MqttSink, Standing, Streams
 
@@ -468,12 +469,18 @@ def _use_few_threads() -> None:
 
 def frame_source(name: str, camera: CameraConfig) -> FrameSource:
     """The camera `name` as configured, not opened yet. Nobody gets to see more of it than its configuration leaves."""
-    source, view = _whole_source(name, camera), view_of(camera)
-    if view.is_whole:
-        return source
+    view = view_of(camera)
+    if camera.kind in DRIVERS:
+        behind = _behind_a_driver(name, camera, view)
+        return behind if view.is_whole else _oriented(behind, view, lambda: behind.turned)
+    source = _decoded(name, camera)
+    return source if view.is_whole else _oriented(source, view, lambda: UPRIGHT)
+
+
+def _oriented(source: FrameSource, view: View, turned: Callable[[], Turn]) -> FrameSource:
     from edge.cameras.oriented import Oriented
 
-    return Oriented(source, view)
+    return Oriented(source, view, turned=turned)
 
 
 def view_of(camera: CameraConfig) -> View:
@@ -481,24 +488,33 @@ def view_of(camera: CameraConfig) -> View:
     return View(Turn.of(camera.rotate_deg, camera.flip), Part(*camera.crop))
 
 
-def _whole_source(name: str, camera: CameraConfig) -> FrameSource:
+def _decoded(name: str, camera: CameraConfig) -> FrameSource:
     if camera.kind == "synthetic":
         from edge.cameras.synthetic import SyntheticSource
 
         return SyntheticSource(
             name, width_px=camera.width_px, height_px=camera.height_px, fps=camera.fps, pace=camera.pace
         )
-    if camera.kind in DRIVERS:
-        return _behind_a_driver(name, camera)
     from edge.cameras.stream import StreamSource
 
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
 
 
-def _behind_a_driver(name: str, camera: CameraConfig) -> FrameSource:
+def _behind_a_driver(name: str, camera: CameraConfig, view: View) -> DriverSource:
     from edge.cameras.driver import DRIVERS as PROGRAMS
     from edge.cameras.driver import DriverSource
 
+    return DriverSource(
+        name,
+        PROGRAMS[camera.kind],
+        without_credentials(camera.source),
+        driver_request(camera, view),
+        waits=camera.kind == "gstreamer" and camera.pace == "unlimited",
+    )
+
+
+def driver_request(camera: CameraConfig, view: View) -> dict[str, Any]:
+    """What its driver is asked for."""
     wanted = camera.model_dump(
         mode="json",
         include={
@@ -509,17 +525,14 @@ def _behind_a_driver(name: str, camera: CameraConfig) -> FrameSource:
             "video_height_px",
             "pixel_format",
             "sensor_mode",
-            "encoder",
             "controls",
         },
     )
-    return DriverSource(
-        name,
-        PROGRAMS[camera.kind],
-        without_credentials(camera.source),
-        {"source": camera.source.partition(":")[2], **wanted},
-        waits=camera.kind == "gstreamer" and camera.pace == "unlimited",
-    )
+    horizontal, vertical = view.turn.flips
+    # Where flips are not all of it, nobody may see what the camera's own encoder makes.
+    encoder = camera.encoder and view.without(Turn.of_flips(horizontal=horizontal, vertical=vertical)).is_whole
+    flips = {"flip_horizontal": horizontal, "flip_vertical": vertical}
+    return {"source": camera.source.partition(":")[2], **wanted, **flips, "encoder": encoder}
 
 
 def _has_room_for_a_worker() -> bool:

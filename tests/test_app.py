@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import edge
-from edge.app import App, frame_source
+from edge.app import App, driver_request, frame_source, view_of
 from edge.config import CameraConfig, Config, PoseConfig, PrivacyConfig, RerunConfig
 from edge.control import Inbox
 from edge.errors import CameraUnusable, OrderRefused
@@ -151,3 +151,24 @@ def test_a_region_changes_in_its_place_and_a_crop_with_the_camera(tmp_path: Path
     assert people
     middles = [person.mean(axis=0) for person in people]
     assert all(0 < x < 320 and 0 < y < 480 for x, y in middles)
+
+
+@pytest.mark.parametrize(
+    ("keys", "flips", "encodes"),
+    [
+        ({}, (False, False), True),
+        ({"rotate_deg": 180}, (True, True), True),
+        ({"flip": "vertical"}, (False, True), True),
+        ({"flip": "horizontal", "crop": (0, 0, 1, 0.5)}, (True, False), False),
+        ({"rotate_deg": 90}, (False, False), False),
+        ({"rotate_deg": 180, "encoder": False}, (True, True), False),
+    ],
+)
+def test_a_camera_flips_by_itself_and_encodes_only_what_may_be_seen(
+    keys: dict[str, object], flips: tuple[bool, bool], *, encodes: bool
+) -> None:
+    camera = CameraConfig.model_validate({"source": "picamera2", **keys})
+    request = driver_request(camera, view_of(camera))
+    assert (request["flip_horizontal"], request["flip_vertical"]) == flips
+    assert request["encoder"] is encodes
+    assert request["source"] == ""

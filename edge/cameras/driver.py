@@ -36,6 +36,7 @@ from edge.interfaces import EndOfStream
 from edge.logs import FaultLog, of_camera, printable
 from edge.pacing import Deadline
 from edge.vision.frame import Frame, Picture, VideoCodec, VideoPacket
+from edge.vision.geometry import UPRIGHT, Turn
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +229,8 @@ class DriverSource:
         self._stamps: deque[tuple[int, int, int]] = deque(maxlen=_STAMPS)  # the driver's, seq, captured_ns
         self.lost = 0
         """Frames that the camera gave and nobody took in time."""
+        self.turned = UPRIGHT
+        """What the camera has done by itself to the frame that was read last: the flips asked for, or nothing."""
 
     @property
     def live(self) -> bool:
@@ -311,6 +314,8 @@ class DriverSource:
         except (OSError, ValueError) as error:
             raise CameraLost(f"{self._shown}: its driver's process shares no memory: {error}") from None
         self._encodes = bool(header.get("encodes"))
+        flips = {side: bool(self._request.get(f"flip_{side}")) for side in ("horizontal", "vertical")}
+        self.turned = Turn.of_flips(**flips) if header.get("flipped") else UPRIGHT
         self._identity = header["identity"] or self._identity
         if self._waits:
             self._clock.open()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 import cv2
 import numpy as np
@@ -17,34 +18,29 @@ _ROTATIONS = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CO
 _HORIZONTAL, _VERTICAL, _BOTH = 1, 0, -1
 
 
-@runtime_checkable
-class TurnsItself(Protocol):
-    """A FrameSource whose driver or sensor turns pictures, or may."""
-
-    @property
-    def turned(self) -> Turn:
-        """What it has done to its pictures, packets included; known once it is entered."""
-
-
 class Oriented:
     """A FrameSource around another one: everything of a frame that can be looked at is as `view` says.
 
-    What the source has done by itself is not done again. Where something is left to do, the frames have no packets:
-    those can't be turned, and would show what is outside the crop.
+    turned: what the source, or its sensor, has done by itself to the frame that it gave last, packets included; it is
+    not done again. Where something is left to do, frames have no packets: those can't be turned, and would show what is
+    outside the crop.
     """
 
-    def __init__(self, source: FrameSource, view: View) -> None:
+    def __init__(self, source: FrameSource, view: View, *, turned: Callable[[], Turn] = lambda: UPRIGHT) -> None:
         self._source = source
-        self._view = self._left = view
+        self._view = view
+        self._turned = turned
 
     @property
     def live(self) -> bool:
         return self._source.live
 
+    @property
+    def opening(self) -> bool:
+        return self._source.opening
+
     def __enter__(self) -> Self:
         self._source.__enter__()
-        done = self._source.turned if isinstance(self._source, TurnsItself) else UPRIGHT
-        self._left = self._view.without(done)
         return self
 
     def __exit__(
@@ -54,10 +50,13 @@ class Oriented:
 
     def read(self, timeout_s: float) -> Frame | None:
         frame = self._source.read(timeout_s)
-        if frame is None or self._left.is_whole:
+        if frame is None:
+            return None
+        left = self._view.without(self._turned())
+        if left.is_whole:
             return frame
-        video = None if frame.video is None else shown(frame.video, self._left)
-        return replace(frame, rgb=shown(frame.rgb, self._left), video=video, packets=None)
+        video = None if frame.video is None else shown(frame.video, left)
+        return replace(frame, rgb=shown(frame.rgb, left), video=video, packets=None)
 
 
 def shown(picture: Picture, view: View) -> Picture:

@@ -46,6 +46,10 @@ def encoding(outlet: Outlet, _: dict[str, Any]) -> None:
     outlet.opened(slot_bytes=NBYTES, camera="Actor", identity="actor-2", note="", encodes=True)
 
 
+def flipping(outlet: Outlet, _: dict[str, Any]) -> None:
+    outlet.opened(slot_bytes=NBYTES, camera="Actor", identity="actor-3", note="", flipped=True, encodes=True)
+
+
 def packets(outlet: Outlet, _: dict[str, Any]) -> None:
     for number in range(5):
         frame(outlet, number)
@@ -80,6 +84,7 @@ def damaged(outlet: Outlet, _: dict[str, Any]) -> None:
 STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "open": opened,
     "encoding": encoding,
+    "flipping": flipping,
     "packets": packets,
     "hang": hang,
     "crash": lambda _, __: os.kill(os.getpid(), signal.SIGSEGV),

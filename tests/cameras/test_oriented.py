@@ -105,6 +105,7 @@ class Listed:
     """A FrameSource of frames that are there already."""
 
     live = False
+    opening = False
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = frames
@@ -125,19 +126,6 @@ class Listed:
         if not self._left:
             raise EndOfStream
         return self._left.pop(0)
-
-
-class Flipping(Listed):
-    """One whose sensor flips; what it does shows when it is open."""
-
-    def __init__(self, frames: Sequence[Frame], turned: Turn) -> None:
-        super().__init__(frames)
-        self._turned = turned
-
-    @property
-    def turned(self) -> Turn:
-        assert self.entered, "known once it is entered"
-        return self._turned
 
 
 def encoded(width_px: int = 64, height_px: int = 48) -> Frame:
@@ -169,38 +157,51 @@ def test_everything_of_a_frame_that_can_be_looked_at_is_cropped() -> None:
     assert (found.captured_ns, found.monotonic_ns) == (given_frame.captured_ns, given_frame.monotonic_ns)
 
 
-def test_what_the_source_has_done_is_not_done_again() -> None:
-    given_frame, view = encoded(), View(Turn.of(180))
-    with Oriented(Flipping([given_frame], Turn.of(180)), view) as source:
-        assert source.read(1.0) is given_frame, "packets too: they are turned as well"
-    with Oriented(Flipping([given_frame], Turn.of(0, "vertical")), view) as source:
+def seen(frame: Frame, view: View, done: Turn) -> Frame:
+    """What is left of a frame that was turned by `done` already."""
+    with Oriented(Listed([frame]), view, turned=lambda: done) as source:
         found = source.read(1.0)
     assert found is not None
+    return found
+
+
+def test_what_the_source_has_done_is_not_done_again() -> None:
+    given_frame, view = encoded(), View(Turn.of(180))
+    assert seen(given_frame, view, Turn.of(180)) is given_frame, "packets too: they are turned as well"
+    found = seen(given_frame, view, Turn.of(0, "vertical"))
     assert np.array_equal(found.rgb.pixels, np.fliplr(given_frame.rgb.pixels))
     assert found.packets is None
 
 
 def test_a_source_that_flips_what_nobody_asked_for_is_put_right() -> None:
     given_frame = encoded()
-    with Oriented(Flipping([given_frame], Turn.of(0, "horizontal")), View()) as source:
-        found = source.read(1.0)
-
-    assert found is not None
+    found = seen(given_frame, View(), Turn.of(0, "horizontal"))
     assert np.array_equal(found.rgb.pixels, np.fliplr(given_frame.rgb.pixels))
 
 
 def test_a_crop_has_no_packets_whatever_the_source_turns() -> None:
-    with Oriented(Flipping([encoded()], CROPPED.turn), CROPPED) as source:
-        found = source.read(1.0)
+    assert seen(encoded(), CROPPED, CROPPED.turn).packets is None
 
-    assert found is not None
-    assert found.packets is None
+
+def test_what_a_source_does_by_itself_may_change_from_frame_to_frame() -> None:
+    """It shows when the camera is open, and it may be another one after it was lost."""
+    given_frame, view = encoded(), View(Turn.of(180))
+    done = [Turn.of(180), Turn()]
+    with Oriented(Listed([given_frame] * 2), view, turned=lambda: done.pop(0)) as source:
+        assert source.read(1.0) is given_frame
+        second = source.read(1.0)
+    assert second is not None
+    assert np.array_equal(second.rgb.pixels, np.rot90(given_frame.rgb.pixels, 2))
 
 
 def test_it_is_the_source_around_which_it_is() -> None:
     inner = Listed([frame()])
     source = Oriented(inner, CROPPED)
     assert source.live is False
+    assert source.opening is False
+    inner.live = inner.opening = True
+    assert source.live is True
+    assert source.opening is True
     for _ in range(2):  # it may be entered again
         with source:
             assert inner.entered == 1

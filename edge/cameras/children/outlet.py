@@ -84,7 +84,8 @@ class Outlet:
     ) -> None:
         """The camera streams, or will at once. slot_bytes: what the largest picture takes, or both of a frame. camera:
         what it is called. identity: what it is known by, under whatever number it comes back. note: what was chosen.
-        facts: "flipped", whether it does so itself."""
+        facts: "flipped", whether the camera itself does all that "flip_horizontal" and "flip_vertical" ask for, rather
+        than nothing; "encodes", whether packets will come."""
         self._slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         memory = os.memfd_create("edge-pose-camera")
         os.ftruncate(memory, self._slot_bytes * slots)
