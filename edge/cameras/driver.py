@@ -89,7 +89,7 @@ class Driver:
 
 DRIVERS: Mapping[str, Driver] = {
     "picamera2": Driver("picamera", "picamera2"),
-    "v4l2": Driver("v4l2", "linuxpy"),
+    "v4l2": Driver("v4l2", "fcntl"),
     "gstreamer": Driver("gstreamer", "gi"),
 }
 """The program behind each kind of source."""

@@ -58,7 +58,6 @@ def packets(outlet: Outlet, _: dict[str, Any]) -> None:
 
 
 def hang(_: Outlet, __: dict[str, Any]) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     FOR_EVER.wait()
 
 

@@ -156,6 +156,16 @@ def test_one_that_hangs_before_it_is_open_is_still_opening(monkeypatch: pytest.M
             next_frame(source)
 
 
+def test_what_ends_the_daemon_does_not_end_its_children_first() -> None:
+    source = acting("open 1 wait 1", waits=True)
+    with source:
+        next_frame(source)
+        assert source._child is not None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(source._child._process.pid, number)
+        assert source.read(0.5) is None
+
+
 def test_a_frozen_child_is_ended() -> None:
     source = acting("open 1 wait")
     with source:

@@ -227,12 +227,23 @@ def _listed() -> Iterator[dict[str, Any]]:
                 entry["name"], entry["identity"] = _text(capability.card), _identity(path, capability)
                 by_id = entry["identity"].split(";")[0]
                 entry["source"] = f"v4l2:{BY_ID / by_id}" if by_id else entry["source"]
-                entry["modes"] = [_told(mode) for mode in _modes(device, 640, 480, 30.0)]
+                entry["modes"] = [_told(mode) for mode in fastest(_modes(device, 640, 480, 30.0))]
         except Failed as error:
             if not error.lost:
                 continue  # an output, or what carries metadata
             entry["trouble"] = str(error)
         yield entry
+
+
+def fastest(modes: Sequence[Mode]) -> list[Mode]:
+    """Of each format known here and each size the fastest, small pictures first."""
+    best: dict[tuple[str, int, int], Mode] = {}
+    for mode in modes:
+        key = mode[:3]
+        if mode.format in FORMATS and (mode.fps or 0.0) >= (best[key].fps or 0.0 if key in best else 0.0):
+            best[key] = mode
+    order = list(FORMATS)
+    return sorted(best.values(), key=lambda mode: (order.index(mode.format), mode.width_px * mode.height_px))
 
 
 def _told(mode: Mode) -> str:
