@@ -281,13 +281,14 @@ class _Camera:
         rate, duration_us = self._controlled(request)
         got = camera.camera_configuration()
         taken = [_Taken.of(stream, got[stream.name], self._space(stream.name)) for stream in wanted]
-        packets = self._encoding(outlet, request, taken[-1])
+        packets = self._encoder(outlet, request, taken[-1])
         outlet.opened(
             slot_bytes=sum(one.nbytes for one in taken),
             camera=self._model,
             identity=self._identity,
             note=taken[0].said + rate + "".join(f", video {one.said}" for one in taken[1:]) + self._mode_in_use(),
             flipped=self._flips(request),
+            encodes=packets is not None,
         )
         # A pipeline without hardware, "virtual", takes frame durations and does not keep them.
         hand_over = _HandOver(self._picamera2, outlet, taken, 0 if self._bare else duration_us / 1e6)
@@ -373,14 +374,14 @@ class _Camera:
         wanted = (request["flip_horizontal"], request["flip_vertical"])
         return self._bare and (bool(got.hflip), bool(got.vflip)) == wanted
 
-    def _encoding(
+    def _encoder(
         self, outlet: Outlet, request: Mapping[str, Any], shown: _Taken
-    ) -> collections.deque[tuple[bytes, bool, int]]:
-        """Where what the camera's own encoder has finished appears: payload, whether it is a keyframe, microseconds of
-        the frame's SensorTimestamp. It stays empty where there is no encoder or it is not wanted."""
-        packets: collections.deque[tuple[bytes, bool, int]] = collections.deque()
+    ) -> collections.deque[tuple[bytes, bool, int]] | None:
+        """Start the camera's own encoder: where what it has finished appears, payload, whether it is a keyframe, and
+        the microseconds of its frame's SensorTimestamp. None where there is no encoder or it is not wanted."""
         if not request["encoder"] or not has_encoder(self._picamera2, shown.width_px, shown.height_px):
-            return packets
+            return None
+        packets: collections.deque[tuple[bytes, bool, int]] = collections.deque()
         outputs = importlib.import_module("picamera2.outputs")
         rate = round(request["fps"] or 30)
         encoder = importlib.import_module("picamera2.encoders").H264Encoder(repeat=True, iperiod=rate, framerate=rate)
@@ -395,6 +396,7 @@ class _Camera:
             outlet.log("warning", f"{self._model}: its encoder can't be used, the daemon encodes: {one_line(error)}")
             with contextlib.suppress(Exception):  # at whatever point of its start that was
                 encoder.stop()
+            return None
         return packets
 
 
