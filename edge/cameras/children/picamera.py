@@ -246,22 +246,29 @@ class _Camera:
         self._camera = self._opened(place)
 
     def _opened(self, place: int) -> Any:
-        libcamera = self._libcamera
+        viewfinder = self._libcamera.StreamRole.Viewfinder
 
-        class Camera(self._picamera2.Picamera2):  # type: ignore[misc, name-defined]
+        class Other(self._picamera2.Picamera2):  # type: ignore[misc, name-defined]
+            """A camera that is no bare sensor."""
+
             def _get_raw_modes(self) -> Any:
                 # picamera2 relies on a raw stream, which not every pipeline has. It makes use of the largest size.
-                if _stream_formats(self.camera, libcamera.StreamRole.Raw) is not None:
-                    return super()._get_raw_modes()
-                formats = _stream_formats(self.camera, libcamera.StreamRole.Viewfinder)
+                formats = _stream_formats(self.camera, viewfinder)
                 sizes = [(pixels, size) for pixels in formats.pixel_formats for size in _sizes(formats, pixels)]
                 return [{"format": str(pixels), "size": size} for pixels, size in sizes]
+
+            def close(self) -> None:
+                # picamera2 asks for memory of a Raspberry Pi here, for a next time that there won't be.
+                if self.is_open:
+                    self.stop()
+                    self.camera.release()
+                    self.is_open = False
 
         # picamera2's buffers are of one piece each and of memory that the processor caches, which is what the Raspberry
         # Pi's pipelines want. Others make their own.
         theirs = importlib.import_module("picamera2.allocators").LibcameraAllocator(None)
         try:
-            camera = Camera(place, allocator=None if self._bare else theirs)
+            camera = self._picamera2.Picamera2(place) if self._bare else Other(place, allocator=theirs)
         except RuntimeError as error:
             raise self._trouble(error) from None
         theirs.camera = camera.camera
