@@ -164,7 +164,10 @@ class Outlet:
 
     def _take_back(self, wait_s: float) -> None:
         if select.select([self._socket], [], [], wait_s)[0]:
-            given_back = self._socket.recv(64)
+            try:
+                given_back = self._socket.recv(64)
+            except OSError:  # it has gone without reading what was sent last
+                given_back = b""
             if not given_back:
                 raise SystemExit
             self._free.extend(given_back)
