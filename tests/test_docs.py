@@ -108,7 +108,7 @@ def test_the_example_configuration_is_valid_and_its_commands_take_it(tmp_path: P
     assert check.returncode == 0, check.stderr
     assert "password" not in check.stdout.replace("password_file", "")
     (line,) = [line for line in commands("edge-pose doctor") if "config.toml" in line]
-    local = file.read_text().replace("rtsp://user:password@camera/1", "synthetic").replace("hub.local", "127.0.0.1")
+    local = file.read_text().replace("v4l2:/dev/video0", "synthetic").replace("hub.local", "127.0.0.1")
     file.write_text(local)
     doctor = edge_pose(*shlex.split(line.replace("config.toml", str(file)))[1:])
     assert "✓ camera.front synthetic" in doctor.stdout

@@ -251,6 +251,8 @@ class _Camera:
         class Other(self._picamera2.Picamera2):  # type: ignore[misc, name-defined]
             """A camera that is no bare sensor."""
 
+            is_open: bool
+
             def _get_raw_modes(self) -> Any:
                 # picamera2 relies on a raw stream, which not every pipeline has. It makes use of the largest size.
                 formats = _stream_formats(self.camera, viewfinder)
