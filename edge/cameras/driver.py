@@ -214,6 +214,7 @@ class DriverSource:
         self._waits = waits
         self._log = of_camera(log, camera)
         self._faults = FaultLog(self._log)
+        self._stamp_faults = FaultLog(self._log)  # once: a driver that does it does it with every other frame
         self._clock = CaptureClock()
         self._seq = 0
         self._identity = ""
@@ -364,7 +365,11 @@ class DriverSource:
                 return self._clock.media(stamp_ns)
             case "arrival":
                 return self._clock.now()
-        return self._clock.at(stamp_ns, Clock(clock))
+        instant = self._clock.at(stamp_ns, Clock(clock))
+        if self._clock.doubted:
+            told = "camera %s: its driver's time stamps can't be right, the time of arrival is taken instead"
+            self._stamp_faults.failed(told, self._camera)
+        return instant
 
     def _finished(self) -> Iterator[VideoPacket]:
         """Packets whose frame is known by now, with its number and time."""

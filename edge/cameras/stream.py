@@ -17,6 +17,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 
 from edge.addresses import without_credentials
+from edge.clocks import CaptureClock
 from edge.errors import CameraLost, CameraUnusable
 from edge.interfaces import EndOfStream
 from edge.logs import FaultLog, of_camera
@@ -60,9 +61,8 @@ class StreamSource:
         self._decoded: Iterator[tuple[VideoFrame, int] | None] = iter(())
         self._waiting: tuple[VideoFrame, int] | None = None
         self._seq = 0
-        self._opened_ns = 0
+        self._clock = CaptureClock()
         self._opened_monotonic_ns = 0
-        self._last_monotonic_ns = -1
         self._converter = VideoReformatter()
         self._faults = FaultLog(of_camera(log, camera))  # once a camera, however many packets are damaged
 
@@ -78,7 +78,7 @@ class StreamSource:
         # FFmpeg would print what it thinks of each damaged packet on standard error.
         av.logging.set_level(av.logging.PANIC)
         self._open()
-        self._opened_ns, self._opened_monotonic_ns = time.time_ns(), time.monotonic_ns()
+        self._opened_monotonic_ns = self._clock.open()
         self._decoded = self._decode()
         return self
 
@@ -102,23 +102,20 @@ class StreamSource:
             if self._waiting is None and not deadline.left_s():
                 return None
         decoded, media_ns = self._waiting
-        if self.live:
-            captured_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
-        else:
-            captured_ns, monotonic_ns = self._opened_ns + media_ns, self._opened_monotonic_ns + media_ns
-            early_s = (monotonic_ns - time.monotonic_ns()) / 1e9
-            if self._paced and early_s > 0:
+        if self._paced and not self.live:
+            early_s = (self._opened_monotonic_ns + media_ns - time.monotonic_ns()) / 1e9
+            if early_s > 0:
                 time.sleep(min(early_s, timeout_s))
                 if early_s > timeout_s:
                     return None
         self._waiting = None
-        monotonic_ns = max(monotonic_ns, self._last_monotonic_ns + 1)
-        self._last_monotonic_ns = monotonic_ns
+        # Network cameras tell no time that could be trusted: what counts is when their picture is here.
+        instant = self._clock.now() if self.live else self._clock.media(media_ns)
         frame = Frame(
             camera=self._camera,
             seq=self._seq,
-            captured_ns=captured_ns,
-            monotonic_ns=monotonic_ns,
+            captured_ns=instant.captured_ns,
+            monotonic_ns=instant.monotonic_ns,
             rgb=Picture(self._rgb(decoded), PixelLayout.RGB),
             video=_i420(decoded),
         )

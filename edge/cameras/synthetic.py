@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.clocks import CaptureClock, Clock
 from edge.vision.frame import Frame, Picture, PixelLayout, UInt8Array
 
 _SKIN = (224, 172, 138)
@@ -48,7 +49,8 @@ class SyntheticSource:
         self._paced = pace == "realtime"
         self._background = _room(width_px, height_px)
         self._seq = 0
-        self._first: tuple[int, int] | None = None
+        self._clock = CaptureClock()
+        self._first_ns: int | None = None
 
     @property
     def opening(self) -> bool:
@@ -59,8 +61,8 @@ class SyntheticSource:
         return self._paced
 
     def __enter__(self) -> Self:
-        if self._first is None:
-            self._first = (time.time_ns(), time.monotonic_ns())
+        if self._first_ns is None:
+            self._first_ns = self._clock.open()
         return self
 
     def __exit__(
@@ -69,19 +71,20 @@ class SyntheticSource:
         return
 
     def read(self, timeout_s: float) -> Frame | None:
-        assert self._first is not None, "read comes after entering"
-        first_ns, first_monotonic_ns = self._first
+        assert self._first_ns is not None, "read comes after entering"
         media_ns = int(self._seq * 1e9 / self._fps)
-        early_s = (first_monotonic_ns + media_ns - time.monotonic_ns()) / 1e9
+        early_s = (self._first_ns + media_ns - time.monotonic_ns()) / 1e9
         if self._paced and early_s > 0:
             time.sleep(min(early_s, timeout_s))
             if early_s > timeout_s:
                 return None
+        at_ns = self._first_ns + media_ns
+        instant = self._clock.at(at_ns, Clock.MONOTONIC) if self._paced else self._clock.media(media_ns)
         frame = Frame(
             camera=self._camera,
             seq=self._seq,
-            captured_ns=first_ns + media_ns,
-            monotonic_ns=first_monotonic_ns + media_ns,
+            captured_ns=instant.captured_ns,
+            monotonic_ns=instant.monotonic_ns,
             rgb=Picture(draw(self._background, phase=self._seq / self._fps), PixelLayout.RGB),
         )
         self._seq += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +32,7 @@ def main(outlet: Outlet, request: dict[str, Any]) -> None:
 
 
 def frame(outlet: Outlet, number: int) -> None:
-    slot = outlet.free_slot(wait_s=60)
-    assert slot is not None, "the test takes them"
-    outlet.slot(slot)[:NBYTES] = bytes([number % 256, 0, 255]) * (WIDTH_PX * HEIGHT_PX)
-    plane = Plane(0, NBYTES, "RGB", WIDTH_PX, HEIGHT_PX, WIDTH_PX * 3)
-    outlet.frame(slot, [plane], stamp_ns=number * 1_000_000, clock="media")
+    stamped(outlet, number % 256, stamp_ns=number * 1_000_000, clock="media")
 
 
 def opened(outlet: Outlet, request: dict[str, Any]) -> None:
@@ -80,6 +77,25 @@ def damaged(outlet: Outlet, _: dict[str, Any]) -> None:
     outlet.frame(slot, [Plane(0, 4, "JPEG", WIDTH_PX, HEIGHT_PX, 0)], stamp_ns=0, clock="arrival")
 
 
+def stamped(outlet: Outlet, number: int, **stamp: Any) -> None:
+    slot = outlet.free_slot(wait_s=60)
+    assert slot is not None
+    outlet.slot(slot)[:NBYTES] = bytes([number, 0, 255]) * (WIDTH_PX * HEIGHT_PX)
+    outlet.frame(slot, [Plane(0, NBYTES, "RGB", WIDTH_PX, HEIGHT_PX, WIDTH_PX * 3)], **stamp)
+
+
+def clocks(outlet: Outlet, _: dict[str, Any]) -> None:
+    """A frame that is 20 ms old by each of the clocks, in turns."""
+    for number, name in enumerate(("monotonic", "boottime", "realtime", "arrival")):
+        clock = getattr(time, f"CLOCK_{name.upper()}", time.CLOCK_MONOTONIC)
+        stamped(outlet, number, stamp_ns=time.clock_gettime_ns(clock) - 20_000_000, clock=name)
+
+
+def nonsense(outlet: Outlet, _: dict[str, Any]) -> None:
+    for number in range(3):
+        stamped(outlet, number, stamp_ns=number, clock="monotonic")
+
+
 STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "open": opened,
     "encoding": encoding,
@@ -93,6 +109,8 @@ STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "unusable": unusable,
     "damaged": damaged,
     "end": lambda outlet, _: outlet.ended(),
+    "clocks": clocks,
+    "nonsense": nonsense,
     "wait": lambda outlet, _: outlet.wait_for_end(60),
 }
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,24 @@ def test_a_packet_carries_the_number_and_the_time_of_the_frame_that_it_shows() -
     assert [(packet.seq, packet.payload) for packet in packets] == [(n, b"picture %d" % n) for n in range(3)]
     assert all(packet.captured_ns == times[packet.seq] for packet in packets)
     assert [packet.keyframe for packet in packets] == [True, False, False]
+
+
+def test_stamps_of_every_clock_are_the_same_time() -> None:
+    before_ns = time.time_ns(), time.monotonic_ns()
+    frames = frames_of(acting("open clocks end"))
+    after_ns = time.time_ns(), time.monotonic_ns()
+    assert len(frames) == 4
+    for frame in frames[:3]:
+        assert before_ns[0] - 25_000_000 < frame.captured_ns < after_ns[0] - 20_000_000
+        assert before_ns[1] - 25_000_000 < frame.monotonic_ns < after_ns[1] - 20_000_000
+    assert before_ns[0] < frames[3].captured_ns < after_ns[0]
+
+
+def test_stamps_that_can_not_be_are_told_once_and_not_taken(caplog: pytest.LogCaptureFixture) -> None:
+    before_ns = time.monotonic_ns()
+    frames = frames_of(acting("open nonsense end"))
+    assert [before_ns < frame.monotonic_ns < time.monotonic_ns() for frame in frames] == [True] * 3
+    assert len([line for line in caplog.messages if "time stamps can't be right" in line]) == 1
 
 
 def test_without_an_encoder_there_are_no_packets() -> None:
