@@ -244,6 +244,7 @@ class _Camera:
         ours = [one for one in libcamera.CameraManager.singleton().cameras if one.id == self._identity]
         self._bare = any(_is_bare(one) for one in ours)
         self._camera = self._opened(place)
+        self._flipped = False
 
     def _opened(self, place: int) -> Any:
         viewfinder = self._libcamera.StreamRole.Viewfinder
@@ -296,7 +297,7 @@ class _Camera:
             camera=self._model,
             identity=self._identity,
             note=taken[0].said + rate + "".join(f", video {one.said}" for one in taken[1:]) + self._mode_in_use(),
-            flipped=self._flips(request),
+            flipped=self._flipped,
             encodes=packets is not None,
         )
         # A pipeline without hardware, "virtual", takes frame durations and does not keep them.
@@ -335,12 +336,20 @@ class _Camera:
         if request["sensor_mode"]:
             *size, bits = sensor_mode(request["sensor_mode"], _modes(camera.camera, libcamera))
             streams_wanted["sensor"] = {"output_size": tuple(size), "bit_depth": bits}
-        flips = {"hflip": request["flip_horizontal"], "vflip": request["flip_vertical"]} if self._bare else {}
+        flips = (request["flip_horizontal"], request["flip_vertical"])
+        self._flipped = self._bare and self._set_up(streams_wanted, flips)
+        if not self._flipped:
+            self._set_up(streams_wanted, (False, False))
+        return wanted
+
+    def _set_up(self, streams_wanted: Mapping[str, Any], flips: tuple[bool, bool]) -> bool:
+        """Configure it, flipped horizontally and vertically: whether the camera does just that. Raises Failed."""
+        camera, libcamera = self._camera, self._libcamera
         try:
             camera.configure(
                 camera.create_video_configuration(
                     **streams_wanted,
-                    transform=libcamera.Transform(**flips),
+                    transform=libcamera.Transform(hflip=flips[0], vflip=flips[1]),
                     colour_space=libcamera.ColorSpace.Smpte170m(),
                     buffer_count=BUFFERS,
                     queue=False,
@@ -351,7 +360,8 @@ class _Camera:
             raise Failed(f"{self._model} has no memory for its buffers: {error.strerror}") from None
         except (RuntimeError, ValueError) as error:
             raise self._trouble(error, lost=False) from None
-        return wanted
+        got = camera.camera_configuration()["transform"]
+        return (bool(got.hflip), bool(got.vflip)) == flips
 
     def _controlled(self, request: Mapping[str, Any]) -> tuple[str, int]:
         """Set the controls, which picamera2 gives to the camera as it starts: what there is to say about the rate, and
@@ -377,18 +387,13 @@ class _Camera:
         sensor = self._camera.camera_configuration().get("sensor")
         return f", sensor {mode_name((*sensor['output_size'], sensor['bit_depth']))}" if sensor else ""
 
-    def _flips(self, request: Mapping[str, Any]) -> bool:
-        """Whether the camera flips its picture itself, as it was asked to."""
-        got = self._camera.camera_configuration()["transform"]
-        wanted = (request["flip_horizontal"], request["flip_vertical"])
-        return self._bare and (bool(got.hflip), bool(got.vflip)) == wanted
-
     def _encoder(
         self, outlet: Outlet, request: Mapping[str, Any], shown: _Taken
     ) -> collections.deque[tuple[bytes, bool, int]] | None:
         """Start the camera's own encoder: where what it has finished appears, payload, whether it is a keyframe, and
         the microseconds of its frame's SensorTimestamp. None where there is no encoder or it is not wanted."""
-        if not request["encoder"] or not has_encoder(self._picamera2, shown.width_px, shown.height_px):
+        as_wanted = self._flipped or not (request["flip_horizontal"] or request["flip_vertical"])
+        if not (request["encoder"] and as_wanted and has_encoder(self._picamera2, shown.width_px, shown.height_px)):
             return None
         packets: collections.deque[tuple[bytes, bool, int]] = collections.deque()
         outputs = importlib.import_module("picamera2.outputs")
