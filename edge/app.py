@@ -23,7 +23,7 @@ from edge.addresses import without_credentials
 from edge.config import DRIVERS, CameraConfig, Config, MountConfig, MqttConfig, Rate
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
-from edge.device import board
+from edge.device import board, clock
 from edge.device.core_dumps import CoreDumps
 from edge.device.health import MachineWatch, memory_available_mb
 from edge.errors import OrderRefused, UnforeseenError
@@ -94,6 +94,7 @@ class App:
         self.settings = settings or Settings()
         self.session = new_session_id()
         self.stats = Stats(list(config.camera))
+        self._clock_synchronised = clock.synchronised()
         self._started_ns, self._started_s = time.time_ns(), time.monotonic()
         self._model = model
         self._inbox = inbox
@@ -401,6 +402,7 @@ class App:
             summary_hz=_hz(config.mqtt.summary_hz),
             settings=self.settings.of(config.camera).in_force,
             keeps=self._state_dir is not None,
+            clock_synchronised=self._clock_synchronised,
         )
 
 

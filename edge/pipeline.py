@@ -105,6 +105,7 @@ class CameraPipeline:
 
     def start(self) -> None:
         """Open the source as soon as the model is there; after `load`."""
+        self._stats.live = self._source.live
         self._stats.status = CameraStatus.RECONNECTING  # another one of this name may have left its own
         self._inference.begin()
         self._capture.start()

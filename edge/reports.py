@@ -36,6 +36,8 @@ class DeviceInfo:
     summary_hz: float | None
     settings: Mapping[str, SettingValue]
     keeps: bool
+    clock_synchronised: bool | None = None
+    """When the daemon started; None: the kernel doesn't tell."""
 
 
 class LinkState(StrEnum):
@@ -60,6 +62,19 @@ class BrokerReach:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockReport:
+    """How the wall clock is. None: the kernel doesn't tell.
+
+    synchronised: whether somebody keeps it. error_ms: how far off it may be at most, None where nobody keeps it. steps:
+    how often it was set, since the start.
+    """
+
+    synchronised: bool | None
+    error_ms: float | None
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class MachineReport:
     """How the machine is. None: it doesn't tell.
 
@@ -72,7 +87,7 @@ class MachineReport:
     disk_free_mb: float | None
     temperature_celsius: float | None
     throttled: bool | None
-    clock_synchronised: bool | None
+    clock: ClockReport
 
 
 @dataclass(frozen=True, slots=True)

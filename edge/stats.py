@@ -71,6 +71,7 @@ class CameraCounts:
     latency: Percentiles | None  # frame in the pipeline's hands to observation sealed
     publish: Percentiles | None  # frame in the pipeline's hands to its landmarks handed to the broker
     overhead: Percentiles | None  # the same without the inference
+    age: Percentiles | None  # light fallen, as far as the camera tells, to landmarks handed to the broker; not of files
 
 
 class CameraStats:
@@ -80,6 +81,8 @@ class CameraStats:
 
     def __init__(self) -> None:
         self.status = CameraStatus.RECONNECTING
+        self.live = True
+        """Its frames are of now: a film's have no age."""
         self.workers = 0
         self._captured = 0
         self._estimated = 0
@@ -89,6 +92,7 @@ class CameraStats:
         self._latency_ms: deque[float] = deque(maxlen=self._WINDOW)
         self._publish_ms: deque[float] = deque(maxlen=self._WINDOW)
         self._overhead_ms: deque[float] = deque(maxlen=self._WINDOW)
+        self._age_ms: deque[float] = deque(maxlen=self._WINDOW)
 
     @property
     def captured(self) -> int:
@@ -105,13 +109,15 @@ class CameraStats:
         self._inference_ms.append(inference_ms)
         self._latency_ms.append(latency_ms)
 
-    def frame_published(self, *, publish_ms: float, inference_ms: float) -> None:
+    def frame_published(self, *, publish_ms: float, inference_ms: float, age_ms: float) -> None:
+        if self.live:
+            self._age_ms.append(age_ms)
         self._publish_ms.append(publish_ms)
         self._overhead_ms.append(publish_ms - inference_ms)
 
     def forget_times(self) -> None:
         """The percentiles are those of frames from now on: what came before was the warming up."""
-        for times in (self._inference_ms, self._latency_ms, self._publish_ms, self._overhead_ms):
+        for times in (self._inference_ms, self._latency_ms, self._publish_ms, self._overhead_ms, self._age_ms):
             times.clear()
 
     def counts(self) -> CameraCounts:
@@ -126,6 +132,7 @@ class CameraStats:
             latency=Percentiles.of(tuple(self._latency_ms)),
             publish=Percentiles.of(tuple(self._publish_ms)),
             overhead=Percentiles.of(tuple(self._overhead_ms)),
+            age=Percentiles.of(tuple(self._age_ms)),
         )
 
 

@@ -58,13 +58,22 @@ def test_times_of_the_warming_up_can_be_forgotten() -> None:
     for time_ms in (900.0, 10.0):
         camera.forget_times()
         camera.frame_estimated(people=1, inference_ms=time_ms, latency_ms=time_ms)
-        camera.frame_published(publish_ms=time_ms + 1.0, inference_ms=time_ms)
+        camera.frame_published(publish_ms=time_ms + 1.0, inference_ms=time_ms, age_ms=time_ms + 5.0)
 
     counts = camera.counts()
 
     assert counts.inference == counts.latency == Percentiles(10.0, 10.0, 10.0)
     assert counts.overhead == Percentiles(1.0, 1.0, 1.0)
+    assert counts.age == Percentiles(15.0, 15.0, 15.0)
     assert counts.estimated == 2
+
+
+def test_a_films_frames_have_no_age() -> None:
+    camera = Stats(["film"]).cameras["film"]
+    camera.live = False
+    camera.frame_published(publish_ms=10.0, inference_ms=5.0, age_ms=1e9)
+
+    assert camera.counts().age is None
 
 
 def test_cameras_are_counted_apart() -> None:

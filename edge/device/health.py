@@ -65,6 +65,7 @@ class MachineWatch:
 
     def __init__(self, disk: Path | None) -> None:
         self._disk = disk
+        self._clock = clock.ClockWatch()
         self._cpu_s, self._at_s = time.process_time(), time.monotonic()
 
     def report(self) -> MachineReport:
@@ -79,7 +80,7 @@ class MachineWatch:
             disk_free_mb=None if self._disk is None else free_mb(self._disk),
             temperature_celsius=temperature_celsius(),
             throttled=throttled(),
-            clock_synchronised=clock.synchronised(),
+            clock=self._clock.report(),
         )
 
 

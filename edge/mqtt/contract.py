@@ -641,6 +641,7 @@ _SAMPLES: Mapping[str, Sequence[_Sample]] = {
                         people=1,
                         inference=_TIMES,
                         latency=v1.Times(p50_ms=23.6, p95_ms=29.1, p99_ms=38.75),
+                        age=v1.Times(p50_ms=41.2, p95_ms=48.8, p99_ms=63.1),
                     )
                 },
                 drops={"front": {"newer_frame": 4}, "mqtt landmarks": {"disconnected": 31}},
@@ -654,6 +655,8 @@ _SAMPLES: Mapping[str, Sequence[_Sample]] = {
                 temperature_celsius=58.2,
                 throttled=False,
                 clock_synchronised=True,
+                clock_error_ms=12.4,
+                clock_steps=1,
             ),
         )
     ],

@@ -47,6 +47,7 @@ def info(about: DeviceInfo, *, landmarks_type: str, commands: Sequence[str]) -> 
         summary=v1.StreamInfo(content_type=v1.JSON, hz=_or_unset(about.summary_hz)),
         commands=list(commands),
         keeps=about.keeps,
+        clock_synchronised=UNSET if about.clock_synchronised is None else about.clock_synchronised,
         settings=dict(about.settings),
     )
 
@@ -106,7 +107,9 @@ def health(report: HealthReport, *, outbox: v1.OutboxHealth) -> v1.Health:
         disk_free_mb=_or_unset(machine.disk_free_mb),
         temperature_celsius=_or_unset(machine.temperature_celsius),
         throttled=UNSET if machine.throttled is None else machine.throttled,
-        clock_synchronised=UNSET if machine.clock_synchronised is None else machine.clock_synchronised,
+        clock_synchronised=UNSET if machine.clock.synchronised is None else machine.clock.synchronised,
+        clock_error_ms=_or_unset(machine.clock.error_ms),
+        clock_steps=machine.clock.steps,
     )
 
 
@@ -123,6 +126,7 @@ def _health_of(counts: CameraCounts, fps: float | None) -> v1.CameraHealth:
         inference=_times(counts.inference if online else None),
         latency=_times(counts.latency if online else None),
         publish=_times(counts.publish if online else None),
+        age=_times(counts.age if online else None),
     )
 
 

@@ -208,8 +208,12 @@ class MqttSink:
     def _count_published(self, observation: Observation) -> None:
         camera = self._stats.cameras.get(observation.camera)
         if camera is not None:
-            publish_ns = time.monotonic_ns() - observation.arrived_ns
-            camera.frame_published(publish_ms=publish_ns / 1e6, inference_ms=observation.inference_ns / 1e6)
+            now_ns = time.monotonic_ns()
+            camera.frame_published(
+                publish_ms=(now_ns - observation.arrived_ns) / 1e6,
+                inference_ms=observation.inference_ns / 1e6,
+                age_ms=(now_ns - observation.monotonic_ns) / 1e6,
+            )
 
     def _stream(self, what: str, topic: str, payload: bytes, content_type: str) -> bool:
         return self._publish(what, Message(topic, payload, expiry_s=v1.STREAM_EXPIRY_S, content_type=content_type))

@@ -67,7 +67,7 @@ class TestMachineWatch:
         assert report.memory_available_mb > 0
         assert (report.temperature_celsius is None) == (health.temperature_celsius() is None)
         assert report.throttled == health.throttled()
-        assert report.clock_synchronised == clock.synchronised()
+        assert report.clock.synchronised == clock.synchronised()
 
     def test_without_a_disk_that_matters_none_is_looked_at(self) -> None:
         assert health.MachineWatch(None).report().disk_free_mb is None

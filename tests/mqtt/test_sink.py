@@ -33,7 +33,7 @@ from edge.mqtt.sink import Knowledge, MqttSink, Standing, Streams
 from edge.mqtt.tls import Credentials
 from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
-from edge.reports import BrokerReach, CameraEnded, DeviceInfo, HealthReport, LinkState, MachineReport
+from edge.reports import BrokerReach, CameraEnded, ClockReport, DeviceInfo, HealthReport, LinkState, MachineReport
 from edge.stats import CameraStatus, DropCause, FrameRates, Stats
 from edge.vision.observation import Observation, observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
@@ -147,7 +147,7 @@ class Bench:
                 drops=self.stats.drops(),
                 sent=self.stats.sends(),
                 rerun=LinkState.OFF,
-                machine=MachineReport(1.0, 200.0, None, None, None, None, None),
+                machine=MachineReport(1.0, 200.0, None, None, None, None, ClockReport(None, None, 0)),
             )
 
         return report

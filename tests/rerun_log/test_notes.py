@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from edge.logs import of_camera
 from edge.mqtt.wire import v1
-from edge.reports import CameraBack, CameraEnded, CameraLost, Event, EventsLost, Happening, Interrupted, MachineReport
+from edge.reports import (
+    CameraBack,
+    CameraEnded,
+    CameraLost,
+    ClockReport,
+    Event,
+    EventsLost,
+    Happening,
+    Interrupted,
+    MachineReport,
+)
 from edge.rerun_log.entities import EVENTS, LINES
 from edge.rerun_log.notes import (
     CAMERA_FIGURES,
@@ -40,7 +50,7 @@ MACHINE = MachineReport(
     disk_free_mb=None,
     temperature_celsius=None,
     throttled=None,
-    clock_synchronised=None,
+    clock=ClockReport(None, None, 0),
 )
 
 

@@ -137,6 +137,9 @@ class Info(Message, frozen=True, kw_only=True):
     summary: StreamInfo
     commands: Annotated[list[str], Meta(description="the verbs that P/cmd/<verb> takes")]
     keeps: Annotated[bool, Meta(description="whether what is set can be kept: there is a state directory")] = False
+    clock_synchronised: Annotated[
+        bool | UnsetType, Meta(description="whether started_us can be trusted, and the session's own time")
+    ] = UNSET
     settings: Annotated[
         dict[str, bool | int | float | str], Meta(description="keys that were set while it runs, or kept from before")
     ]
@@ -170,6 +173,10 @@ class CameraHealth(Struct, frozen=True, kw_only=True):
     latency: Annotated[Times | UnsetType, Meta(description="from the frame's arrival to its observation")] = UNSET
     publish: Annotated[
         Times | UnsetType, Meta(description="from the frame's arrival to its landmarks' hand-over to the broker")
+    ] = UNSET
+    age: Annotated[
+        Times | UnsetType,
+        Meta(description="from when the light fell, as far as the camera tells, to that hand-over; not of files"),
     ] = UNSET
 
 
@@ -217,6 +224,11 @@ class Health(Message, frozen=True, kw_only=True):
         UNSET
     )
     clock_synchronised: Annotated[bool | UnsetType, Meta(description="whether t_us can be trusted")] = UNSET
+    clock_error_ms: Annotated[
+        Annotated[float, Meta(ge=0)] | UnsetType,
+        Meta(description="how far off t_us may be at most, where the clock is kept"),
+    ] = UNSET
+    clock_steps: Annotated[Count, Meta(description="how often somebody has set the clock since the start")] = 0
 
 
 # --- a frame
