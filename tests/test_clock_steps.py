@@ -1,4 +1,4 @@
-"""Somebody sets the wall clock while cameras run: everything goes on, in order, and the right time is told from then on."""
+"""Somebody sets the wall clock while cameras run: everything goes on, in order, with the right time from then on."""
 
 from __future__ import annotations
 
