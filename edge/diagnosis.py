@@ -6,28 +6,24 @@ import errno
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator
 from pathlib import Path
 
-from edge import app, preflight, rerun_lanes
+from edge import app, camera_check, preflight, rerun_lanes
 from edge.addresses import without_credentials
 from edge.config import CameraConfig, Config
 from edge.config_layers import LoadedConfig
 from edge.device import board, clock, health
 from edge.device.core_dumps import CoreDumps
-from edge.errors import CameraError, CameraLost, ConfigError, ConfigProblem, EdgePoseError, ExitCode, ModelError
+from edge.errors import ConfigError, ConfigProblem, EdgePoseError, ExitCode, ModelError
 from edge.estimators import board_set
 from edge.estimators.mediapipe import MediaPipeEstimator, missing_features
 from edge.estimators.models.catalog import BUNDLES
 from edge.estimators.models.store import Model, ModelStore
-from edge.interfaces import EndOfStream
+from edge.findings import Finding, Verdict, failed
 from edge.pacing import Deadline
 from edge.privacy import Shows, most_shown
-from edge.vision.frame import Frame
 
-CAMERA_TIMEOUT_S = 15.0
 BROKER_TIMEOUT_S = 12.0
 HUB_TIMEOUT_S = 3.0
 
@@ -38,33 +34,9 @@ _DISK_MB = 200
 _HOT_CELSIUS = 80.0
 
 
-class Verdict(StrEnum):
-    OK = "ok"
-    WARNING = "warning"  # it works, but not as well as it could
-    FAILED = "failed"  # the main job can't run like this
-    OFF = "off"  # not configured, or can't be tried because something else failed
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One part: how it is, the facts, and what to do about it (empty when there is nothing to do).
-
-    exit_code: of a failed one, what `run` would end with because of it, or FAILED for what `run` would endure.
-    """
-
-    name: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
-    exit_code: ExitCode = ExitCode.OK
-
-
-def _failed(name: str, detail: str, remedy: str, exit_code: ExitCode = ExitCode.FAILED) -> Finding:
-    return Finding(name, Verdict.FAILED, detail, remedy, exit_code)
-
-
-def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
+def diagnose(loaded: LoadedConfig | ConfigError | None, save: Path | None = None) -> Iterator[Finding]:
     """Each finding as soon as it is there. loaded: the configuration, why it can't be used, or None: there is none yet.
+    save: the directory that gets a picture of each camera, where the mode of privacy lets somebody see one.
 
     Without a usable configuration what needs none is tried all the same. Nothing is published, logged or fetched.
     """
@@ -75,7 +47,7 @@ def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
         problems = list(loaded.problems if isinstance(loaded, ConfigError) else preflight.problems(loaded))
     remedy = "correct it where it says so; docs/configuration.md lists every key"
     for problem in problems:
-        yield _failed("config", str(problem), remedy, ExitCode.CONFIG)
+        yield failed("config", str(problem), remedy, ExitCode.CONFIG)
     config = loaded.config if isinstance(loaded, LoadedConfig) else None
     if config is not None and not problems:
         yield Finding("config", Verdict.OK, f"device {config.device}, cameras {', '.join(config.camera)}")
@@ -90,7 +62,8 @@ def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
     if config is not None:
         yield (kept := _privacy(config))  # before the first picture is here
         for name, camera in config.camera.items() if kept.verdict is not Verdict.FAILED else ():
-            yield _camera(name, camera)
+            yield from camera_check.check(name, camera, save)
+        yield from camera_check.others(config)
     if config is not None:
         yield from _brokers(config)
         yield _hub(config)
@@ -101,19 +74,13 @@ def diagnose(loaded: LoadedConfig | ConfigError | None) -> Iterator[Finding]:
     yield _temperature()
 
 
-def exit_code(findings: Sequence[Finding]) -> ExitCode:
-    """0 when the main job can run, else what `run` would end with, else FAILED."""
-    codes = [finding.exit_code for finding in findings if finding.verdict is Verdict.FAILED]
-    return next((code for code in codes if code is not ExitCode.FAILED), codes[0] if codes else ExitCode.OK)
-
-
 def _cpu() -> Finding:
     if missing := missing_features():
         detail = f"{board.name()} has no {', '.join(sorted(missing))}"
         remedy = (
             f"install requirements/{board_set.ARMV8_0}.txt, whose MediaPipe can do without: see docs/troubleshooting.md"
         )
-        return _failed("cpu", detail, remedy, ExitCode.CONFIG)
+        return failed("cpu", detail, remedy, ExitCode.CONFIG)
     return Finding("cpu", Verdict.OK, f"{board.name()} has all that MediaPipe needs")
 
 
@@ -126,15 +93,15 @@ def _model(config: Config | None) -> tuple[Model | None, Finding]:
     except ModelError as error:
         if is_own:  # the configuration's finding has told it
             return None, Finding("model", Verdict.OFF, "not tried: see config")
-        return None, _failed("model", str(error), f"edge-pose models fetch {name}", ExitCode.UNAVAILABLE)
+        return None, failed("model", str(error), f"edge-pose models fetch {name}", ExitCode.UNAVAILABLE)
     if model is not None:
         return model, Finding("model", Verdict.OK, f"{model.name}, {model.make}, {model.path}")
     detail = f"{name} is not in {store.directory}"
     remedy = f"edge-pose models fetch {name}; without a network: --from a directory or mirror that has it"
     if config and config.pose.model_source == "off":
-        return None, _failed("model", f"{detail} and pose.model_source is off", remedy, ExitCode.UNAVAILABLE)
+        return None, failed("model", f"{detail} and pose.model_source is off", remedy, ExitCode.UNAVAILABLE)
     if why := preflight.unwritable(store.directory):
-        return None, _failed("model", f"{detail}, which {why}", "see pose.model_dir", ExitCode.UNAVAILABLE)
+        return None, failed("model", f"{detail}, which {why}", "see pose.model_dir", ExitCode.UNAVAILABLE)
     return None, Finding("model", Verdict.WARNING, f"{detail}; run fetches it when it starts", remedy)
 
 
@@ -151,30 +118,11 @@ def _estimator(model: Model) -> Finding:
                 people = len(estimator.estimate(frame))
                 times_s.append(time.monotonic() - began_s)
     except EdgePoseError as error:
-        return _failed("estimator", str(error), "see docs/troubleshooting.md, estimator", error.exit_code)
+        return failed("estimator", str(error), "see docs/troubleshooting.md, estimator", error.exit_code)
     if not people:
         detail = f"model {model.name} does not find the drawn figure"
         return Finding("estimator", Verdict.WARNING, detail, "see docs/troubleshooting.md, estimator")
     return Finding("estimator", Verdict.OK, f"finds a drawn figure in {1000 * min(times_s):.0f} ms")
-
-
-def _camera(name: str, camera: CameraConfig) -> Finding:
-    part, remedy = f"camera.{name}", f"see camera.{name}.source"
-    deadline = Deadline(CAMERA_TIMEOUT_S)
-    frame: Frame | None = None
-    try:
-        with app.frame_source(name, camera) as source:
-            while frame is None and deadline.left_s():
-                frame = source.read(0.5)
-    except EndOfStream:
-        pass
-    except CameraLost as error:
-        return _failed(part, str(error), f"{remedy}; run would wait for it")
-    except CameraError as error:
-        return _failed(part, str(error), remedy, error.exit_code)
-    if frame is None:
-        return _failed(part, f"no picture in {CAMERA_TIMEOUT_S:g} s", remedy)
-    return Finding(part, Verdict.OK, f"{camera.kind}, {frame.rgb.width_px}x{frame.rgb.height_px}")
 
 
 def _brokers(config: Config) -> Iterator[Finding]:
@@ -212,7 +160,7 @@ def _broker(config: Config, url: str) -> Finding:
         session.close(None, 1.0)
         return Finding("broker", Verdict.OK, detail)
     why = session.trouble or "no answer"
-    return _failed("broker", f"{without_credentials(url)}: {why}", "see mqtt.* and whether the broker runs")
+    return failed("broker", f"{without_credentials(url)}: {why}", "see mqtt.* and whether the broker runs")
 
 
 def _hub(config: Config) -> Finding:
@@ -226,7 +174,7 @@ def _hub(config: Config) -> Finding:
     except ConfigError:  # the configuration's findings have told it
         return Finding("hub", Verdict.OFF, "not tried: see config")
     if why:
-        return _failed("hub", f"{address}: {why}", "see docs/troubleshooting.md, hub")
+        return failed("hub", f"{address}: {why}", "see docs/troubleshooting.md, hub")
     return Finding("hub", Verdict.OK, f"{address} takes what this device sends")
 
 
@@ -242,9 +190,7 @@ def _serve(config: Config) -> Finding:
         if error.errno == errno.EADDRINUSE:
             detail = f"{address} is taken, by this device's daemon if that runs"
             return Finding("serve", Verdict.WARNING, detail, "if it does not run, choose another port")
-        return _failed(
-            "serve", f"{address}: {error.strerror}", "see rerun.serve: an address of this device, or 0.0.0.0"
-        )
+        return failed("serve", f"{address}: {error.strerror}", "see rerun.serve: an address of this device, or 0.0.0.0")
     return Finding("serve", Verdict.OK, f"{address} is free; whoever reaches it can watch and write")
 
 
@@ -254,7 +200,7 @@ def _privacy(config: Config) -> Finding:
     try:
         CoreDumps().require(config.privacy.mode)
     except ConfigError as error:
-        return _failed("privacy", str(error), "see docs/privacy.md", error.exit_code)
+        return failed("privacy", str(error), "see docs/privacy.md", error.exit_code)
     detail = f"{config.privacy.mode}: {'; '.join(_leaving(config)) or 'nothing leaves this process'}"
     directory, most = config.rerun.record_dir, most_shown(config.privacy.mode)
     more, unknown = (0, 0) if directory is None or most >= Shows.PICTURES else _files_showing_more(directory, most)
@@ -333,7 +279,8 @@ def _memory(cameras: int) -> Finding:
 def _clock() -> Finding:
     match clock.synchronised():
         case True:
-            return Finding("clock", Verdict.OK, "held by the network's time")
+            error_ms = clock.error_ms() or 0.0
+            return Finding("clock", Verdict.OK, f"held by the network's time, off by {error_ms:.0f} ms at most")
         case False:
             remedy = "systemctl enable --now systemd-timesyncd, or another NTP client"
             return Finding("clock", Verdict.WARNING, "nobody keeps it: times in messages may be wrong", remedy)

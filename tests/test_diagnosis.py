@@ -14,8 +14,9 @@ from edge import diagnosis
 from edge.config import CameraConfig, Config, MqttConfig, PrivacyConfig, RerunConfig
 from edge.config_layers import load
 from edge.device import core_dumps
-from edge.diagnosis import Finding, Verdict, _privacy, exit_code
+from edge.diagnosis import _privacy
 from edge.errors import ExitCode
+from edge.findings import Finding, Verdict, exit_code
 from edge.privacy import Mode
 
 

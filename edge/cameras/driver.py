@@ -218,7 +218,10 @@ class DriverSource:
         self._clock = CaptureClock()
         self._seq = 0
         self._identity = ""
-        self._told = ""
+        self.told = ""
+        """What it is and what was chosen of what it has, as its driver says; empty before it was open."""
+        self.size_px: tuple[int, int] | None = None
+        """Width and height of what the driver gave last, for the estimator."""
         self._left_behind: list[Child] = []
         self._child: Child | None = None
         self._memory: mmap.mmap | None = None
@@ -322,8 +325,8 @@ class DriverSource:
             self._clock.open()
         told = f"{printable(header['camera'])}, {printable(header['note'])}"
         # Once, and again when it has come back as something else.
-        self._log.log(logging.DEBUG if told == self._told else logging.INFO, "camera %s: %s", self._camera, told)
-        self._told = told
+        self._log.log(logging.DEBUG if told == self.told else logging.INFO, "camera %s: %s", self._camera, told)
+        self.told = told
 
     def _frame(self, header: Mapping[str, Any]) -> Frame | None:
         assert self._child is not None
@@ -340,6 +343,7 @@ class DriverSource:
         finally:
             self._child.give_back(slot)
         self._faults.worked("camera %s: its pictures can be read again", self._camera)
+        self.size_px = planes[0].width_px, planes[0].height_px
         instant = self._instant(stamp_ns, header["clock"])
         seq, self._seq = self._seq, self._seq + 1
         self._stamps.append((stamp_ns, seq, instant.captured_ns))

@@ -27,29 +27,29 @@ class Oriented:
     """
 
     def __init__(self, source: FrameSource, view: View, *, turned: Callable[[], Turn] = lambda: UPRIGHT) -> None:
-        self._source = source
+        self.source = source
         self._view = view
         self._turned = turned
 
     @property
     def live(self) -> bool:
-        return self._source.live
+        return self.source.live
 
     @property
     def opening(self) -> bool:
-        return self._source.opening
+        return self.source.opening
 
     def __enter__(self) -> Self:
-        self._source.__enter__()
+        self.source.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._source.__exit__(kind, error, trace)
+        self.source.__exit__(kind, error, trace)
 
     def read(self, timeout_s: float) -> Frame | None:
-        frame = self._source.read(timeout_s)
+        frame = self.source.read(timeout_s)
         if frame is None:
             return None
         left = self._view.without(self._turned())

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from edge import logs
-from edge.cli.options import ConfigFile, Json, Sets, leave
+from edge.cli.options import ConfigFile, Json, Sets, fail, leave
 from edge.config_layers import ENVIRONMENT_PREFIX, LoadedConfig, find_file
-from edge.diagnosis import Finding, Verdict, diagnose, exit_code
-from edge.errors import ConfigError
+from edge.diagnosis import diagnose
+from edge.errors import ConfigError, ExitCode
+from edge.findings import Finding, Verdict, exit_code
+from edge.privacy import Shows, most_shown
 from edge.settings import load_with_kept
 
 _MARKS = {
@@ -22,7 +27,13 @@ _MARKS = {
 }
 
 
-def doctor(config: ConfigFile = None, sets: Sets = None, *, as_json: Json = False) -> None:
+_Save = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="DIRECTORY", help="Keep a picture of each camera there, as NAME.jpg."),
+]
+
+
+def doctor(config: ConfigFile = None, sets: Sets = None, save: _Save = None, *, as_json: Json = False) -> None:
     """Try each part that the main job needs: configuration, processor, model, cameras, broker, hub, machine.
 
     Nothing is published, streamed or fetched. Exit codes: 0 the main job can run; else that of `run` (66 a camera, 69
@@ -40,9 +51,13 @@ def doctor(config: ConfigFile = None, sets: Sets = None, *, as_json: Json = Fals
             loaded = None
     except ConfigError as error:
         loaded = error
+    if save is not None and isinstance(loaded, LoadedConfig):
+        mode = loaded.config.privacy.mode
+        if most_shown(mode) < Shows.PICTURES:
+            fail(ExitCode.CONFIG, f"--save {save}: nobody may see pictures while privacy.mode is {mode}")
     console = Console(highlight=False, soft_wrap=True)
     findings = []
-    for finding in diagnose(loaded):
+    for finding in diagnose(loaded, save):
         findings.append(finding)
         if not as_json:
             _print(console, finding)

@@ -13,13 +13,14 @@ from .outlet import Failed, Outlet, Plane, run
 
 WIDTH_PX, HEIGHT_PX = 64, 48
 NBYTES = WIDTH_PX * HEIGHT_PX * 3
+MODES = [f"RGB {size} 30/s" for size in ("64x48", "320x240", "640x480", "800x600", "1280x720")]
 FOR_EVER = threading.Event()
 
 
 def main(outlet: Outlet, request: dict[str, Any]) -> None:
     """Each word of the source is a step; a number means so many frames, as fast as they are taken."""
     if request["do"] == "list":
-        outlet.cameras([{"source": "acting:1", "name": "Actor", "identity": "1", "modes": ["RGB 64x48 30"]}])
+        outlet.cameras([{"source": "acting:1", "name": "Actor", "identity": "1", "modes": MODES}])
         return
     number = 0
     for step in request["source"].split():

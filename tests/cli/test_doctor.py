@@ -19,7 +19,7 @@ from tests.servers import free_port, mosquitto, one_session_a_user_settings, rer
 
 pytestmark = pytest.mark.system
 
-MACHINE = {"clock", "temperature", "disk", "memory"}
+MACHINE = {"cameras", "clock", "temperature", "disk", "memory"}
 
 
 def findings(*settings: str, exit_code: int, **environment: str) -> dict[str, dict[str, str]]:
@@ -52,11 +52,28 @@ def test_where_all_is_well_each_part_was_tried_and_nobody_notices(tmp_path: Path
 
 
 @pytest.mark.usefixtures("model")
+def test_a_picture_of_each_camera_is_kept_on_request(tmp_path: Path) -> None:
+    found = findings("--save", str(tmp_path / "pictures"), *run_settings(), exit_code=0)
+    assert found["camera.front"]["detail"].endswith(f"{tmp_path}/pictures/front.jpg")
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["front.jpg"]
+
+
+@pytest.mark.parametrize("mode", ["mask", "landmarks"])
+def test_nobody_sees_a_picture_where_privacy_forbids_it(mode: str, tmp_path: Path) -> None:
+    doctor = edge_pose("doctor", "--save", str(tmp_path / "pictures"), *run_settings(privacy__mode=mode))
+    assert (doctor.returncode, doctor.stdout) == (78, "")
+    assert doctor.stderr == (
+        f"edge-pose: --save {tmp_path}/pictures: nobody may see pictures while privacy.mode is {mode}\n"
+    )
+    assert not (tmp_path / "pictures").exists()
+
+
+@pytest.mark.usefixtures("model")
 def test_people_get_lines_and_a_verdict() -> None:
     doctor = edge_pose("doctor", *run_settings(source="synthetic"))
     lines = doctor.stdout.splitlines()
     assert "- broker       mqtt.url is empty: nothing is published" in lines
-    assert "✓ camera.front synthetic, 640x480" in lines
+    assert any(re.fullmatch(r"✓ camera.front synthetic, 640x480 at \d+/s", line) for line in lines)
     assert lines[-1] == "doctor: OK: the main job can run"
     assert doctor.returncode == 0
 

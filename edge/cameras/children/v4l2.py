@@ -38,7 +38,9 @@ FORMATS = {
 }
 """The kernel's names, cheapest to turn into RGB first in each kind; and ours."""
 
-_COMPRESSED = ("MJPG", "JPEG")
+BUSY, NO_PERMISSION = "another program uses it", "no permission to open"
+"""What `doctor` looks closer at."""
+
 _BUFFERS = 4
 _FAST_ENOUGH = 0.95
 """Cameras say 29.97 and mean 30."""
@@ -163,14 +165,14 @@ def _unopened(path: str, error: OSError) -> Failed:
             group = grp.getgrgid(Path(path).stat().st_gid).gr_name
         except (OSError, KeyError):
             group = "video"
-        return Failed(f"no permission to open {path}", remedy=f"add the user to the group {group}, and start anew")
+        return Failed(f"{NO_PERMISSION} {path}", remedy=f"add the user to the group {group}, and start anew")
     if error.errno == errno.EBUSY:
         return _busy()
     return Failed(f"{path}: {kernel.reason(error)}")
 
 
 def _busy() -> Failed:
-    return Failed("another program uses it", remedy="end that one; edge-pose doctor tells which it is")
+    return Failed(BUSY, remedy="end that one; edge-pose doctor tells which it is")
 
 
 def _capability(device: int, path: str) -> kernel.Capability:
@@ -217,6 +219,10 @@ def _capturing() -> Iterator[Found]:
             yield Found(path, _text(capability.card), _identity(path, capability))
 
 
+_OTHERS = ("unicam", "rp1-cfe", "bcm2835-isp", "bcm2835-codec", "pispbe", "rpivid", "rpi-hevc-dec")
+"""Drivers of a Raspberry Pi whose devices are libcamera's to use, or no cameras."""
+
+
 def _listed() -> Iterator[dict[str, Any]]:
     """Each device that captures, or might if it could be opened."""
     for path in _nodes():
@@ -224,6 +230,8 @@ def _listed() -> Iterator[dict[str, Any]]:
         try:
             with _device(path) as device:
                 capability = _capability(device, path)
+                if _text(capability.driver) in _OTHERS:
+                    continue
                 entry["name"], entry["identity"] = _text(capability.card), _identity(path, capability)
                 by_id = entry["identity"].split(";")[0]
                 entry["source"] = f"v4l2:{BY_ID / by_id}" if by_id else entry["source"]
