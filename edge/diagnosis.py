@@ -63,7 +63,7 @@ def diagnose(loaded: LoadedConfig | ConfigError | None, save: Path | None = None
         yield (kept := _privacy(config))  # before the first picture is here
         for name, camera in config.camera.items() if kept.verdict is not Verdict.FAILED else ():
             yield from camera_check.check(name, camera, save)
-        yield from camera_check.others(config)
+    yield from camera_check.others(config)
     if config is not None:
         yield from _brokers(config)
         yield _hub(config)
