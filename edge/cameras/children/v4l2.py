@@ -109,8 +109,10 @@ def control_value(query: kernel.QueryCtrl, name: str, value: object, menu: Mappi
     if menu and (not isinstance(value, int) or value not in menu):
         choices = ", ".join(f"{index} ({text})" for index, text in menu.items())
         raise Failed(f"control {name} = {value}: expected one of {choices}", lost=False)
-    whole = int(value) if isinstance(value, (bool, int, float)) and int(value) == value else None
-    if whole is None or not query.minimum <= whole <= query.maximum:
+    # nan and the infinities are in no range, and no whole number outside of it either
+    in_range = isinstance(value, (bool, int, float)) and query.minimum <= value <= query.maximum
+    whole = int(value) if isinstance(value, (bool, int, float)) and in_range else None
+    if whole is None or whole != value:
         expected = f"a whole number from {query.minimum} to {query.maximum}"
         raise Failed(f"control {name} = {value}: expected {expected}", lost=False)
     return whole
