@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,16 +54,27 @@ class Machine:
 
 
 @contextlib.contextmanager
-def booted(image: Path, *, kernel: Path, initrd: Path, root: str, console: Path) -> Iterator[Machine]:
-    """Boot a raw image, which stays as it is: what the machine writes goes with it."""
+def booted(
+    image: Path,
+    *,
+    kernel: Path,
+    initrd: Path,
+    root: str,
+    console: Path,
+    options: Sequence[str] = (),
+    kernel_options: Sequence[str] = (),
+) -> Iterator[Machine]:
+    """Boot a raw image, which stays as it is: what the machine writes goes with it. options: more of QEMU's, which
+    prevail. kernel_options: more for the kernel."""
     port = free_port()
     network = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
     command = [
         *(*PC, "-smp", "2", "-m", "1024", "-serial", f"file:{console}"),
         *("-kernel", str(kernel), "-initrd", str(initrd)),
-        *("-append", f"root={root} rootwait rw console=ttyS0 net.ifnames=0 panic=1"),
+        *("-append", " ".join([f"root={root} rootwait rw console=ttyS0 net.ifnames=0 panic=1", *kernel_options])),
         *("-drive", f"file={image},if=virtio,format=raw,snapshot=on", "-device", "virtio-rng-pci"),
         *("-netdev", network, "-device", "virtio-net-pci,netdev=net0"),
+        *options,
     ]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
