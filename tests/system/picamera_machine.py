@@ -157,7 +157,7 @@ def _system(root: Path, wheels: Path, public_key: str) -> None:
         f'cp -r {overlay}/. "$1"',
         f'sed -n "s/ trixie main/ trixie-backports main/p" "$1"/etc/apt/sources.list > "$1"{_BACKPORTS_LIST}',
         'chroot "$1" apt-get update --quiet=2',
-        f'chroot "$1" apt-get install --quiet=2 --yes --no-install-recommends --target-release=trixie-backports {_BACKPORTS}',
+        f'chroot "$1" apt-get install --quiet=2 --yes --no-install-recommends -t trixie-backports {_BACKPORTS}',
         f'cp -r {wheels} "$1"/wheels',
         'chroot "$1" sh /install.sh',
         'rm "$1"/install.sh',

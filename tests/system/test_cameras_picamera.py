@@ -19,6 +19,7 @@ import pytest
 from edge.vision.frame import UInt8Array
 from tests.conftest import CLIP
 from tests.system.picamera_machine import DATA, PYTHON, camera_machine
+from tests.system.site import REPOSITORY
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1200)]
 
@@ -74,7 +75,13 @@ def do(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Job]:
     scratch = tmp_path_factory.mktemp("cameras")
     told = stills(scratch / "stills")
     jobs = Path(__file__).with_name("virtual_cameras.py")
-    data = {"stills": scratch / "stills", "models": model.parent, "virtual_cameras.py": jobs}
+    unit = REPOSITORY / "deploy/systemd/edge-pose.service"
+    data = {
+        "stills": scratch / "stills",
+        "models": model.parent,
+        "virtual_cameras.py": jobs,
+        "edge-pose.service": unit,
+    }
     with camera_machine(scratch, data, told) as (machine, key):
 
         def run(*job: object) -> Any:
@@ -100,6 +107,13 @@ def test_landmarks_are_those_of_the_same_picture_from_a_file(do: Job, number: in
     assert max(difference.max() for (other, _), difference in differences.items() if other == "same") == 0
     # FFmpeg decodes JPEG more exactly than the virtual pipeline, whose Y differs by up to 7.
     assert differences["jpeg", "image"][:2].max() < 0.01
+
+
+def test_the_service_s_sandbox_is_wide_enough_for_libcamera(do: Job) -> None:
+    said = do("service", "still0")
+    assert said["people"] == 1
+    assert any("camera live: Still0, NV12 640x480 at 5/s" in line for line in said["journal"])
+    assert not any("ERROR" in line for line in said["journal"])
 
 
 def test_both_streams_are_what_libcamera_captures(do: Job) -> None:

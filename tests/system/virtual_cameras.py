@@ -5,13 +5,14 @@ Runs in a device's environment, without the tests' own libraries.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,30 +95,77 @@ def landmarks(name: str) -> dict[str, Any]:
     for camera, pixels in (("same", of_libcamera(name)), ("jpeg", of_ffmpeg(name))):
         cameras[camera] = f"/tmp/{name}-{camera}.nut"
         film(pixels, Path(cameras[camera]))
+    Path("/tmp/config.toml").write_text(config(cameras))
+    with first_landmarks() as first:
+        daemon = subprocess.Popen([sys.executable, "-m", "edge", "run", "--config", "/tmp/config.toml"])
+        try:
+            within(120, lambda: set(first) == set(cameras))
+        finally:
+            daemon.terminate()
+            daemon.wait(30)
+    return first
+
+
+UNIT = Path("/etc/systemd/system/edge-pose.service")
+# What is only here: where the program is, and the device of which the virtual pipeline makes its buffers.
+HERE = """[Service]
+ExecStart=
+ExecStart=/opt/edge-pose/bin/python -m edge run
+Environment=PYTHONPATH=/srv/edge-pose
+DeviceAllow=/dev/udmabuf rw
+SupplementaryGroups=kvm
+"""
+
+
+def service(name: str) -> dict[str, Any]:
+    """The same by the unit, in its sandbox."""
+    subprocess.run(["useradd", "--system", "edge-pose"], check=True)
+    UNIT.write_bytes(Path("/srv/edge-pose.service").read_bytes())
+    for path, text in {
+        f"{UNIT}.d/here.conf": HERE,
+        "/etc/edge-pose/config.toml": config({"live": f"picamera2:{name}"}),
+    }.items():
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_text(text)
+    Path("/etc/edge-pose/credentials").mkdir()
+    with first_landmarks() as first:
+        subprocess.run(["systemctl", "start", "edge-pose"], check=True, timeout=90)
+        try:
+            within(60, lambda: bool(first))
+        finally:
+            journal = subprocess.run(
+                ["journalctl", "--unit=edge-pose", "--output=cat"], check=True, stdout=subprocess.PIPE, text=True
+            )
+            print(journal.stdout, file=sys.stderr)
+            subprocess.run(["systemctl", "stop", "edge-pose"], check=True, timeout=30)
+    return {"people": len(first["live"]["people"]), "journal": journal.stdout.splitlines()}
+
+
+def config(cameras: dict[str, str]) -> str:
     text = 'device = "vm"\n[mqtt]\nurl = "mqtt://127.0.0.1"\n[pose]\nmodel_dir = "/srv/models"\nsegmentation = false\n'
-    text += "".join(f'[camera.{camera}]\nsource = "{where}"\nfps = 5\n' for camera, where in cameras.items())
-    Path("/tmp/config.toml").write_text(text)
+    return text + "".join(f'[camera.{camera}]\nsource = "{where}"\nfps = 5\n' for camera, where in cameras.items())
+
+
+@contextlib.contextmanager
+def first_landmarks() -> Iterator[dict[str, Any]]:
+    """A broker; what comes first of each camera."""
     first: dict[str, Any] = {}
 
     def heard(_client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         first.setdefault(message.topic.split("/")[-2], json.loads(message.payload))
 
-    broker = subprocess.Popen(["mosquitto", "-p", "1883"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     listener = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
     listener.on_message = heard
     listener.on_connect = lambda client, *_: client.subscribe("pose/v1/vm/camera/+/landmarks")
-    within(10, lambda: connects(listener))
-    listener.loop_start()
-    daemon = subprocess.Popen([sys.executable, "-m", "edge", "run", "--config", "/tmp/config.toml"])
+    broker = subprocess.Popen(["mosquitto", "-p", "1883"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        within(120, lambda: set(first) == set(cameras))
-    finally:
-        daemon.terminate()
-        daemon.wait(30)
+        within(10, lambda: connects(listener))
+        listener.loop_start()
+        yield first
         listener.loop_stop()
+    finally:
         broker.terminate()
         broker.wait(10)
-    return first
 
 
 def connects(client: mqtt.Client) -> bool:
@@ -227,6 +275,6 @@ def rounds(count: int) -> dict[str, Any]:
 if __name__ == "__main__":
     job, *arguments = sys.argv[1:]
     jobs: dict[str, Callable[..., Any]] = {
-        job.__name__: job for job in (landmarks, pictures, cameras, refused, found_again, rounds)
+        job.__name__: job for job in (landmarks, service, pictures, cameras, refused, found_again, rounds)
     }
     print(json.dumps(jobs[job](*(int(each) if each.isdigit() else each for each in arguments))))

@@ -271,7 +271,9 @@ class _Camera:
         # Pi's pipelines want. Others make their own.
         theirs = importlib.import_module("picamera2.allocators").LibcameraAllocator(None)
         try:
-            camera = self._picamera2.Picamera2(place) if self._bare else Other(place, allocator=theirs)
+            # Without being told, picamera2 takes this variable away.
+            tuning = os.environ.get("LIBCAMERA_RPI_TUNING_FILE")
+            camera = self._picamera2.Picamera2(place, tuning=tuning) if self._bare else Other(place, allocator=theirs)
         except RuntimeError as error:
             raise self._trouble(error) from None
         theirs.camera = camera.camera
