@@ -16,9 +16,10 @@ _STEP_NS = 1_000_000
 """The distance of two clocks that has changed by more was changed by a step or by a suspension; less is how exactly two
 clocks can be read one after the other."""
 
-_FUTURE_NS = 5_000_000
+_FUTURE_NS = 100_000_000
 _OLDEST_NS = 5_000_000_000
-"""A stamp outside of these is none of this frame's: a driver that stamps by a clock of its own, or gives nothing."""
+"""A stamp outside of these is none of this frame's: a driver that stamps by a clock of its own, or gives nothing. A
+little ahead, as one that is reckoned from the camera's own clock can be, is now."""
 
 _READINGS = 3
 

@@ -1,7 +1,7 @@
 """picamera2 and libcamera for real, in a machine that has no camera: libcamera's virtual pipeline plays pictures of a
 person, by way of picamera2, the child and the daemon.
 
-What differs on a Raspberry Pi: docs/boards.md. Wants what tests/system/picamera_machine.py wants.
+What differs on a Raspberry Pi: docs/boards.md. Wants what tests/system/camera_machine.py wants.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 from edge.vision.frame import UInt8Array
 from tests.conftest import CLIP
-from tests.system.picamera_machine import DATA, PYTHON, camera_machine
+from tests.system.camera_machine import DATA, PYTHON, camera_machine
 from tests.system.site import REPOSITORY
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1200)]
