@@ -48,6 +48,7 @@ BUFFERS = 6
 
 _IDLE_S = 0.5
 _INSTALL = "sudo apt install python3-picamera2 (Raspberry Pi OS has it)"
+_ADD_TO_GROUP = "add its user to group video"
 _ENCODER_NAME = Path("/sys/class/video4linux/video11/name")
 _ENCODER_SIDE_PX = 1920
 _STAMPS = 64
@@ -274,7 +275,7 @@ class _Camera:
             # Without being told, picamera2 takes this variable away.
             tuning = os.environ.get("LIBCAMERA_RPI_TUNING_FILE")
             camera = self._picamera2.Picamera2(place, tuning=tuning) if self._bare else Other(place, allocator=theirs)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise self._trouble(error) from None
         theirs.camera = camera.camera
         return camera
@@ -284,6 +285,8 @@ class _Camera:
         if "busy" in why.lower():
             remedy = "stop that; sudo fuser -v /dev/media* tells which it is"
             return Failed(f"{self._model} is in use by another program", remedy=remedy)
+        if isinstance(error, PermissionError):
+            return Failed(f"{self._model}: {error.filename} is closed to it", remedy=_ADD_TO_GROUP)
         return Failed(f"{self._model}: {why}", lost=lost)
 
     def stream(self, outlet: Outlet, request: Mapping[str, Any]) -> None:
