@@ -74,9 +74,12 @@ def choose(modes: Sequence[Mode], width_px: int, height_px: int, fps: float, wan
     """
     known = [mode for mode in modes if mode.format in FORMATS]
     fitting = [mode for mode in known if wanted in ("auto", mode.format)]
+    if not known:
+        there = ", ".join(dict.fromkeys(mode.format for mode in modes)) or "none"
+        raise Failed(f"it has no pixel format that is known here: {there}", lost=False, remedy="see docs/cameras.md")
     if not fitting:
-        names = ", ".join(dict.fromkeys(mode.format for mode in known)) or "none that is known here"
-        raise Failed(f"it has no pixel format {wanted}: {names}", lost=False, remedy="see pixel_format")
+        there = ", ".join(dict.fromkeys(mode.format for mode in known))
+        raise Failed(f"it has no pixel format {wanted}: {there}", lost=False, remedy="see pixel_format")
     order = list(FORMATS)
 
     def cost(mode: Mode) -> tuple[float, float, int, float]:
@@ -89,11 +92,16 @@ def choose(modes: Sequence[Mode], width_px: int, height_px: int, fps: float, wan
 
 
 def same_camera(candidates: Sequence[Found], identity: str) -> Found | None:
-    """That of `identity`, wherever it is now: by its serial number (by-id), else by driver, card and bus; else the only
-    one of that card, which has come back in another socket."""
+    """That of `identity`, wherever it is now: as it was, else by its serial number (by-id), else by driver, card and
+    bus; else the only one of that card, which has come back in another socket.
+
+    Of two that bear the same serial number, or none, udev names but one, and which of them is chance: hence the order.
+    """
     by_id, *rest = identity.split(";")
     known = [(found, found.identity.split(";")) for found in candidates]
-    match = [found for found, parts in known if by_id and parts[0] == by_id]
+    match = [found for found, parts in known if parts == [by_id, *rest]]
+    match += [found for found, parts in known if parts[1:] == rest and not (by_id and parts[0])]
+    match += [found for found, parts in known if by_id and parts[0] == by_id]
     match += [found for found, parts in known if parts[1:] == rest]
     if match:
         return match[0]
@@ -109,6 +117,8 @@ def control_value(query: kernel.QueryCtrl, name: str, value: object, menu: Mappi
     if menu and (not isinstance(value, int) or value not in menu):
         choices = ", ".join(f"{index} ({text})" for index, text in menu.items())
         raise Failed(f"control {name} = {value}: expected one of {choices}", lost=False)
+    if query.type == kernel.CTRL_TYPE_BUTTON and value is True:
+        return 0  # whatever is written presses it
     # nan and the infinities are in no range, and no whole number outside of it either
     in_range = isinstance(value, (bool, int, float)) and query.minimum <= value <= query.maximum
     whole = int(value) if isinstance(value, (bool, int, float)) and in_range else None
@@ -361,14 +371,18 @@ def _stream(outlet: Outlet, device: int, path: str, request: Mapping[str, Any]) 
         modes = _modes(device, width_px, height_px, fps)
         mode = choose(modes, width_px, height_px, fps, request["pixel_format"])
         pix = _set_mode(device, mode)
-        _set_controls(device, request["controls"])
         plane = _plane(pix)
         with _buffers(device) as buffers:
+            # Not before it is ours: whoever uses it would see its picture change.
+            _set_controls(device, request["controls"])
             note = _told(mode) if (width_px, height_px) == (pix.width, pix.height) else f"{_told(mode)}, the nearest"
             if mode.fps is not None and mode.fps < fps * _FAST_ENOUGH:
                 note += f"; it does not reach {fps:g}/s"
             outlet.opened(
-                slot_bytes=pix.sizeimage, camera=_text(capability.card), identity=_identity(path, capability), note=note
+                slot_bytes=max(map(len, buffers)),
+                camera=_text(capability.card),
+                identity=_identity(path, capability),
+                note=note,
             )
             _capture(outlet, device, buffers, plane)
     except OSError as error:

@@ -62,7 +62,7 @@ def test_a_format_that_is_asked_for_is_taken_or_refused() -> None:
     with pytest.raises(Failed, match="it has no pixel format NV12: YUYV, MJPG; see pixel_format") as raised:
         choose(WEBCAM, 640, 480, 30.0, "NV12")
     assert not raised.value.lost
-    with pytest.raises(Failed, match="none that is known here"):
+    with pytest.raises(Failed, match="it has no pixel format that is known here: H264; see docs/cameras.md"):
         choose([Mode("H264", 640, 480, 30.0)], 640, 480, 30.0)
 
 
@@ -114,6 +114,17 @@ class TestIdentity:
         moved = self.CHEAP._replace(identity=";uvcvideo;Cheap;usb-2.1")
         assert same_camera([self.FRONT, moved], self.CHEAP.identity) is moved
 
+    def test_of_two_without_a_serial_number_each_stays_itself_whichever_udev_has_named(self) -> None:
+        one = Found("/dev/video0", "Cheap", "usb-Cheap;uvcvideo;Cheap;usb-1.1")
+        two = Found("/dev/video2", "Cheap", ";uvcvideo;Cheap;usb-1.2")
+        named = [
+            one._replace(identity=";uvcvideo;Cheap;usb-1.1"),
+            two._replace(identity="usb-Cheap;uvcvideo;Cheap;usb-1.2"),
+        ]
+        for there in ([one, two], named):
+            assert same_camera(there, one.identity) is there[0]
+            assert same_camera(there, two.identity) is there[1]
+
     def test_but_not_one_of_two(self) -> None:
         two = [self.CHEAP._replace(identity=f";uvcvideo;Cheap;usb-2.{number}") for number in (1, 2)]
         assert same_camera(two, self.CHEAP.identity) is None
@@ -135,6 +146,12 @@ class TestControls:
         with pytest.raises(Failed, match=r"control brightness = .*: expected a whole number from -64 to 64") as raised:
             control_value(self.BRIGHTNESS, "brightness", value, {})
         assert not raised.value.lost
+
+    def test_a_button_is_pressed_by_true(self) -> None:
+        button = kernel.QueryCtrl(type=kernel.CTRL_TYPE_BUTTON)
+        assert control_value(button, "focus_once", True, {}) == 0
+        with pytest.raises(Failed):
+            control_value(button, "focus_once", 5, {})
 
     def test_choices_go_by_number_and_by_name(self) -> None:
         query = kernel.QueryCtrl(type=kernel.CTRL_TYPE_MENU, minimum=0, maximum=3)
