@@ -4,7 +4,9 @@
 set -eu
 
 mediapipe="libegl1 libgles2" # its library is linked against both, also where it computes on the CPU
-dev="$mediapipe faketime mosquitto mosquitto-clients nginx shellcheck iproute2 openssl python3-systemd"
+gstreamer="python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0"
+gstreamer="$gstreamer gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav"
+dev="$mediapipe faketime mosquitto mosquitto-clients nginx shellcheck iproute2 openssl python3-systemd $gstreamer"
 brokers="$dev ejabberd rabbitmq-server"
 command -v npm >/dev/null || brokers="$brokers nodejs npm" # who has it from elsewhere can't have Debian's as well
 case ${1:-} in
