@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 
+_SECRET = re.compile(
+    r"""(?ix)
+    ( [\w-]* (?: pass | pwd | pw | token | secret | auth | key | sig ) [\w-]* \s* = \s* )
+    (?: "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | [^&\s]+ )
+    """
+)
+
 
 def without_credentials(location: str) -> str:
     """An address with *** for user and password, and for what parameters such as password= say; the rest as it is."""
     # A password that should have been percent-encoded may hold anything: what stands behind the colon is no port then.
     location = re.sub(r"(?s)(?<=://)(?:[^/\s]*|[^/\s@:\[]*:(?!\d*(?:[/?#]|$)).*)@", "***@", location)
-    return re.sub(r"(?i)([\w-]*(?:pass|pwd|pw|token|secret|auth|key|sig)[\w-]*=)[^&\s]+", r"\1***", location)
+    return _SECRET.sub(r"\1***", location)

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from edge.addresses import without_credentials
 from edge.cameras import children
 from edge.cameras.children.outlet import HEAD, Plane
 from edge.cameras.pixels import ToRgb, UnreadablePictureError, for_people
@@ -299,14 +300,14 @@ class DriverSource:
                 self._opened(header)
             case "log":
                 level = logging.getLevelNamesMapping().get(str(header["level"]).upper(), logging.INFO)
-                self._log.log(level, "camera %s: %s", self._camera, printable(str(header["text"])))
+                self._log.log(level, "camera %s: %s", self._camera, _said(header["text"]))
             case "ended":
                 if self._waits:
                     raise EndOfStream
                 raise CameraLost(f"{self._shown}: the stream has ended")
             case "failed":
                 kind = CameraLost if header["lost"] or self._seq else CameraUnusable
-                raise kind(f"{self._shown}: {printable(header['text'])}")
+                raise kind(f"{self._shown}: {_said(header['text'])}")
         return None
 
     def _opened(self, header: Mapping[str, Any]) -> None:
@@ -390,6 +391,11 @@ class DriverSource:
             yield VideoPacket(seq, captured_ns, VideoCodec.H264, keyframe, payload)
 
 
+def _said(text: str) -> str:
+    """What a child says, fit for a line of the log: a driver may quote the address that it was given."""
+    return without_credentials(printable(text))
+
+
 def listed(driver: Driver, timeout_s: float = OPEN_TIMEOUT_S) -> list[dict[str, Any]]:
     """What cameras a driver finds: "source", "name", "identity", "modes", "trouble". Raises CameraLost."""
     try:
@@ -402,7 +408,7 @@ def listed(driver: Driver, timeout_s: float = OPEN_TIMEOUT_S) -> list[dict[str, 
             if message.kind == "cameras":
                 return list(message.header["cameras"])
             if message.kind == "failed":
-                raise CameraLost(printable(message.header["text"]))
+                raise CameraLost(_said(message.header["text"]))
     except ChildEndedError as error:
         raise CameraLost(str(error)) from None
     finally:
