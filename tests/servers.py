@@ -13,12 +13,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rerun.experimental import ViewerClient
 
+from edge.cameras.driver import SYSTEM_PYTHON
 from edge.cli.local_server import wait_until_listening
 from edge.cli.local_viewer import rerun_program, without_analytics
 
@@ -95,6 +96,20 @@ def native_viewer(width_px: int, height_px: int) -> Iterator[ViewerClient]:
         url = f"rerun+http://127.0.0.1:{port}/proxy"
         with _running(command, port, url, **without_analytics(Path(scratch))):
             yield ViewerClient.connect(url)
+
+
+@contextlib.contextmanager
+def rtsp_server(
+    mounts: Mapping[str, str], *, user: str = "", password: str = "", port: int | None = None
+) -> Iterator[Server]:
+    """One that streams, at each path, what its pipeline gives: see rtsp_server.py."""
+    port = port or free_port()
+    program = Path(__file__).with_name("rtsp_server.py")
+    command = [SYSTEM_PYTHON, str(program), str(port), "--user", user, "--password", password]
+    for path, pipeline in mounts.items():
+        command += ["--mount", path, pipeline]
+    with _running(command, port, f"rtsp://127.0.0.1:{port}") as server:
+        yield server
 
 
 def certificates(folder: Path) -> None:

@@ -91,8 +91,10 @@ def test_a_clip_gives_each_of_its_frames_once_with_the_pixels_that_opencv_sees()
     for frame in frames:
         read, bgr = capture.read()
         assert read
-        # Other builds of FFmpeg's scaler may round differently.
-        assert np.abs(frame.rgb.pixels.astype(int) - bgr[..., ::-1]).max() <= 1
+        # It has FFmpeg convert the same planes, which rounds to the dark side.
+        off = frame.rgb.pixels.astype(int) - bgr[..., ::-1]
+        assert np.abs(off).max() <= 4
+        assert 0 <= off.mean() < 2
     assert not capture.read()[0]
 
 
@@ -110,8 +112,20 @@ def test_people_are_shown_the_decoders_own_planes() -> None:
 
     shown = frame.for_people
     assert (shown.layout, shown.width_px, shown.height_px) == (PixelLayout.I420, 640, 480)
-    rgb = cv2.cvtColor(shown.pixels, cv2.COLOR_YUV2RGB_I420)
-    assert np.abs(rgb.astype(int) - frame.rgb.pixels).mean() < 2
+    assert (cv2.cvtColor(shown.pixels, cv2.COLOR_YUV2RGB_I420) == frame.rgb.pixels).all()
+
+
+def test_the_colours_are_those_of_bt601() -> None:
+    (frame,) = frames_of(unpaced(CLIP), most=1)
+
+    planes = frame.for_people.pixels.astype(float)
+    luma = (planes[:480] - 16) / 219
+    u, v = ((planes[480:].reshape(2, 240, 320) - 128) / 224).repeat(2, 1).repeat(2, 2)
+    # ITU-R BT.601, 2.5: red and blue are (R - Y) / 1.402 and (B - Y) / 1.772.
+    red, blue = luma + 1.402 * v, luma + 1.772 * u
+    green = (luma - 0.299 * red - 0.114 * blue) / 0.587
+    exact = np.stack([red, green, blue], axis=-1).clip(0, 1) * 255
+    assert np.abs(frame.rgb.pixels - exact).max() < 1
 
 
 @pytest.mark.parametrize(("pixels", "width_px"), [("yuvj420p", 64), ("yuv444p", 65)])
