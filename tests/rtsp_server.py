@@ -3,13 +3,12 @@
 usage: /usr/bin/python3 rtsp_server.py PORT [--user USER --password PASSWORD] [--mount /PATH PIPELINE]...
 
 PIPELINE: what is streamed at that path, as gst-rtsp-server wants it: the payloader is called pay0. An appsrc called
-"clock" in it is given pictures that show when they were drawn: clock_picture.py, 30 a second.
+"clock" in it is given pictures that show when they were drawn: see clock_program.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from runpy import run_path
 
@@ -18,8 +17,6 @@ import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
-
-FPS = 30
 
 
 def main() -> None:
@@ -58,24 +55,7 @@ def _auth(user: str, password: str) -> GstRtspServer.RTSPAuth:
 def _configure(factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
     source = media.get_element().get_by_name_recurse_up("clock")
     if source is not None:
-        _draw(source)
-
-
-def _draw(source: Gst.Element) -> None:
-    """Give `source` a picture each thirtieth of a second, for as long as it takes them."""
-    clock_picture = run_path(str(Path(__file__).with_name("clock_picture.py")))
-    size = clock_picture["WIDTH_PX"], clock_picture["HEIGHT_PX"]
-    caps = f"video/x-raw,format=I420,width={size[0]},height={size[1]},framerate={FPS}/1"
-    for name, value in {"is-live": True, "do-timestamp": True, "format": Gst.Format.TIME, "block": False}.items():
-        source.set_property(name, value)
-    source.set_property("caps", Gst.Caps.from_string(caps))
-
-    def push() -> bool:
-        now_ns = time.monotonic_ns()
-        flow = source.emit("push-buffer", Gst.Buffer.new_wrapped(clock_picture["i420"](now_ns)))
-        return bool(flow in (Gst.FlowReturn.OK, Gst.FlowReturn.FLUSHING))
-
-    GLib.timeout_add(1000 // FPS, push)
+        run_path(str(Path(__file__).with_name("clock_program.py")))["feed"](source)
 
 
 if __name__ == "__main__":
