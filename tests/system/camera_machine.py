@@ -1,5 +1,7 @@
-"""A machine whose libcamera has cameras without hardware, to boot in QEMU: Debian's libcamera with its pipeline
-"virtual", picamera2 from PyPI for the system's Python, and a device's environment beside it.
+"""A machine that has cameras without hardware, to boot in QEMU.
+
+They are the kernel's own vivid, v4l2loopback, and Debian's libcamera with its pipeline "virtual" and picamera2 from PyPI
+for the system's Python. A device's environment is beside them.
 
 Wants root, mmdebstrap, e2fsprogs, qemu-system-x86, openssh-client, and pip's index when the cache is empty.
 """
@@ -32,9 +34,9 @@ pidng==4.0.9 --hash=sha256:560eb008086f8a715fd9e1ab998817a7d4c8500a7f161b9ce6af5
 """
 # Raspberry Pi OS's own packages are out of reach; Debian has no picamera2.
 _PACKAGES = (
-    "ca-certificates,dbus,gcc,initramfs-tools,iproute2,kmod,libc6-dev,libegl1,libgles2,libpam-systemd,"
-    "linux-image-amd64,mosquitto,openssh-server,python3,python3-dev,python3-numpy,python3-pip,python3-prctl,"
-    "python3-setuptools,python3-venv,python3-wheel,systemd-sysv,udev,zstd"
+    "ca-certificates,dbus,dkms,gcc,initramfs-tools,iproute2,kmod,libc6-dev,libegl1,libgles2,libpam-systemd,"
+    "linux-headers-amd64,linux-image-amd64,mosquitto,openssh-server,python3,python3-dev,python3-numpy,python3-pip,"
+    "python3-prctl,python3-setuptools,python3-venv,python3-wheel,systemd-sysv,udev,v4l2loopback-dkms,zstd"
 )
 _BACKPORTS = "libcamera-ipa libcamera-tools python3-libcamera"
 _BACKPORTS_LIST = "/etc/apt/sources.list.d/backports.list"
@@ -160,6 +162,7 @@ def _system(root: Path, wheels: Path, public_key: str) -> None:
         f'chroot "$1" apt-get install --quiet=2 --yes --no-install-recommends -t trixie-backports {_BACKPORTS}',
         f'cp -r {wheels} "$1"/wheels',
         'chroot "$1" sh /install.sh',
+        'chroot "$1" dkms autoinstall --kernelver "$(ls "$1"/lib/modules)"',
         'rm "$1"/install.sh',
     ]
     options = [f"--customize-hook={hook}" for hook in hooks]

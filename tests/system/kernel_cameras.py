@@ -18,6 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import clock_picture
+import cv2
+import numpy as np
+
+from edge.cameras.children import v4l2_kernel as kernel
 from edge.cameras.driver import DRIVERS, DriverSource, listed
 from edge.errors import CameraError
 from edge.inference import Estimators
@@ -90,6 +95,78 @@ def errors(*wanted: str) -> list[str]:
 
 def inventory() -> list[dict[str, Any]]:
     return listed(DRIVERS["v4l2"])
+
+
+class Writer:
+    """Plays what `draw` gives, 15 times a second, through v4l2loopback: /dev/video9, whoever looks at it."""
+
+    DEVICE = Path("/dev/video9")
+
+    def __init__(self, pixel_format: str, draw: Callable[[], bytes]) -> None:
+        subprocess.run(["modprobe", "-r", "v4l2loopback"], check=False)
+        subprocess.run(["modprobe", "v4l2loopback", "video_nr=9", "card_label=Loop", "exclusive_caps=1"], check=True)
+        until(self.DEVICE.exists)
+        self._draw = draw
+        self._ending = threading.Event()
+        self._device = os.open(self.DEVICE, os.O_RDWR)
+        wanted = kernel.Format(type=2)  # V4L2_BUF_TYPE_VIDEO_OUTPUT
+        wanted.pix.width, wanted.pix.height, wanted.pix.pixelformat = 640, 480, kernel.code_of(pixel_format)
+        wanted.pix.sizeimage = 640 * 480 * 2
+        kernel.call(self._device, kernel.S_FMT, wanted)
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        os.write(self._device, self._draw())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        os.close(self._device)
+
+    def _run(self) -> None:
+        while not self._ending.wait(1 / 15):
+            os.write(self._device, self._draw())
+
+
+def loopback() -> list[dict[str, Any]]:
+    """What comes of vivid's columns as MJPEG."""
+    bars = np.zeros((480, 640, 3), np.uint8)
+    for number, bar in enumerate(("111", "110", "011", "010", "101", "100", "001", "000")):
+        bars[:, number * 80 : number * 80 + 80] = [200 * int(part) for part in bar]
+    _, content = cv2.imencode(".jpg", bars[..., ::-1])
+    with Writer("MJPG", content.tobytes):
+        return pictures("9", "{}")
+
+
+def stamps(count: str) -> dict[str, Any]:
+    """How much later than it was drawn a picture is stamped, which v4l2loopback does as it is written."""
+    with Writer("YUYV", lambda: clock_picture.yuyv(time.monotonic_ns())), source("9") as camera:
+        errors_ms = [
+            (frame.monotonic_ns - drawn_ns) / 1e6
+            for frame in some(camera, int(count))
+            if (drawn_ns := clock_picture.drawn_ns(frame.rgb.pixels)) is not None
+        ]
+    ordered = sorted(errors_ms)
+    share = {f"p{share}_ms": round(ordered[len(ordered) * share // 100], 2) for share in (50, 95, 99)}
+    return {"frames": len(ordered), "least_ms": round(ordered[0], 2), **share}
+
+
+def occupied() -> list[str]:
+    """Why a device can't be had that another program uses, that is closed to this user, and that is an output."""
+    subprocess.run(["modprobe", "-r", "vivid"], check=False)
+    subprocess.run(["modprobe", "vivid", "n_devs=1", "node_types=0x101", "vid_cap_nr=0", "vid_out_nr=1"], check=True)
+    until(lambda: Path("/dev/video0").exists() and Path("/dev/video1").exists())
+    with source("0") as first:
+        some(first, 1)
+        busy = errors('{"place": "0"}')
+    output = errors('{"place": "1"}')
+    code = 'import kernel_cameras; print(kernel_cameras.errors(\'{"place": "0"}\')[0])'
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{Path(__file__).parent}"}
+    told = subprocess.run(as_nobody, check=True, capture_output=True, text=True, env=environment).stdout
+    return [*busy, told.strip(), *output]
 
 
 class Nobody:
@@ -170,7 +247,7 @@ def rounds(count: str) -> dict[str, Any]:
     }
 
 
-def load(number: int) -> None:
+def load(number: int | str) -> None:
     subprocess.run(["modprobe", "-r", "vivid"], check=False)
     subprocess.run(["modprobe", "vivid", "n_devs=1", "node_types=0x1", f"vid_cap_nr={number}"], check=True)
     until(lambda: Path(f"/dev/video{number}").exists())
@@ -210,6 +287,10 @@ def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
+    "load": load,
+    "loopback": loopback,
+    "occupied": occupied,
+    "stamps": stamps,
     "pictures": pictures,
     "errors": errors,
     "inventory": inventory,
