@@ -1,7 +1,7 @@
 """A machine that has cameras without hardware, to boot in QEMU.
 
-They are the kernel's own vivid, v4l2loopback, and Debian's libcamera with its pipeline "virtual" and picamera2 from PyPI
-for the system's Python. A device's environment is beside them.
+They are the kernel's own vivid, v4l2loopback, and Debian's libcamera with its pipeline "virtual" and picamera2 from
+PyPI for the system's Python. A device's environment is beside them.
 
 Wants root, mmdebstrap, e2fsprogs, qemu-system-x86, openssh-client, and pip's index when the cache is empty.
 """

@@ -1,5 +1,6 @@
-"""V4L2 for real, in a machine whose cameras are the kernel's own: vivid, which draws bars, and v4l2loopback, which plays
-what somebody writes.
+"""V4L2 for real, in a machine whose cameras are the kernel's own.
+
+vivid draws bars, v4l2loopback plays what somebody writes.
 
 Wants what tests/system/camera_machine.py wants.
 """
@@ -89,9 +90,10 @@ def test_what_is_wrong_is_one_line(do: Job) -> None:
         "CameraUnusable: v4l2:/dev/null: /dev/null is no video device; edge-pose doctor lists the devices that do",
         "CameraLost: v4l2:5: no such device; is it plugged in? edge-pose doctor lists what there is",
     )
-    assert [
-        line.startswith(start) and bool(line) == bool(start) for line, start in zip(said, expected, strict=True)
-    ] == [True] * len(expected), said
+    assert len(said) == len(expected)
+    for line, beginning in zip(said, expected, strict=True):
+        assert line.startswith(beginning)
+        assert bool(line) == bool(beginning)
 
 
 def test_a_device_that_is_busy_closed_or_no_camera_is_told(do: Job) -> None:
