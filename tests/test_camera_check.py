@@ -192,6 +192,6 @@ def test_one_that_can_not_be_opened_is_told_too() -> None:
 
 
 def test_where_there_is_none_that_is_told() -> None:
-    none = Driver("nothing", "json", Path(__file__).parent / "cameras")
+    none = Driver("nothing", directory=Path(__file__).parent / "cameras")
     (finding,) = camera_check.others(None, {"v4l2": none, "picamera2": none})
     assert finding == Finding("cameras", Verdict.OFF, "no camera is plugged in")

@@ -75,23 +75,23 @@ _CHILDREN = Path(children.__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A child's program. module: of edge.cameras.children, or of another directory. library: what it imports, by which
-    the Python is chosen that runs it: ours where that has it, else the system's."""
+    """A child's program. module: of edge.cameras.children, or of another directory. libraries: what it imports, by
+    which the Python is chosen that runs it: ours where that has all of them, else the system's."""
 
     module: str
-    library: str
+    libraries: tuple[str, ...] = ()
     directory: Path = _CHILDREN
 
     def command(self) -> list[str]:
-        has_it = importlib.util.find_spec(self.library) is not None
-        python = sys.executable if has_it or not Path(SYSTEM_PYTHON).exists() else SYSTEM_PYTHON
+        ours = all(importlib.util.find_spec(library) is not None for library in self.libraries)
+        python = sys.executable if ours or not Path(SYSTEM_PYTHON).exists() else SYSTEM_PYTHON
         return [python, "-c", _BOOT, self.module, *map(str, dict.fromkeys([self.directory, _CHILDREN]))]
 
 
 DRIVERS: Mapping[str, Driver] = {
-    "picamera2": Driver("picamera", "picamera2"),
-    "v4l2": Driver("v4l2", "fcntl"),
-    "gstreamer": Driver("gstreamer", "gi"),
+    "picamera2": Driver("picamera", ("picamera2", "libcamera")),
+    "v4l2": Driver("v4l2"),
+    "gstreamer": Driver("gstreamer", ("gi",)),
 }
 """The program behind each kind of source."""
 

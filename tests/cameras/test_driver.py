@@ -17,7 +17,7 @@ from edge.pacing import Deadline
 from edge.vision.frame import Frame
 from tests.conftest import eventually
 
-ACTING = Driver("acting", "json", Path(__file__).parent)
+ACTING = Driver("acting", directory=Path(__file__).parent)
 
 
 def acting(script: str, *, waits: bool = False) -> DriverSource:
