@@ -102,8 +102,11 @@ def _finding(part: str, camera: CameraConfig, driver: DriverSource | None, seen:
         if camera.kind != "gstreamer" and given not in (None, (camera.width_px, camera.height_px)):
             complaints.append(f"it has no {camera.width_px}x{camera.height_px}")
             remedies.append(f"set {part}.width_px and height_px to a size that it has")
-    size = f"{seen.frame.rgb.width_px}x{seen.frame.rgb.height_px}"
-    facts.append(size if seen.fps is None else f"{size} at {seen.fps:.0f}/s")
+    width_px, height_px = seen.frame.rgb.width_px, seen.frame.rgb.height_px
+    if driver is None or driver.size_px != (width_px, height_px):  # else its driver has said so
+        facts.append(f"{width_px}x{height_px}" + ("" if seen.fps is None else f" at {seen.fps:.0f}/s"))
+    elif seen.fps is not None:
+        facts.append(f"gives {seen.fps:.0f}/s")
     if seen.age_ms is not None and driver is not None:
         facts.append(f"{seen.age_ms:.0f} ms old when they are here")
     if driver is not None and seen.fps is not None and seen.fps < _TOO_SLOW * camera.fps:

@@ -52,6 +52,7 @@ from edge.vision.skeleton import MEDIAPIPE_POSE
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 10
+DOCTOR_COLUMNS = 120
 COLUMNS, LINES = 100, 40
 WIDTH_PX, HEIGHT_PX, TOP_BAR_PX = 1400, 900, 36
 ANIMATION_WIDTH_PX, ANIMATION_HZ = 700, 10
@@ -301,6 +302,34 @@ def terminal(studio: Studio, picture: Path) -> str:
     return save_svg(console, f"edge-pose demo --seconds {SECONDS}", picture)
 
 
+def doctor(_: Studio, picture: Path) -> str:
+    """A camera that works, and some that don't."""
+    cameras = {
+        "front": "gstreamer:videotestsrc is-live=true pattern=smpte",
+        "side": "gstreamer:nvarguscamerasrc sensor-id=1 ! nvvidconv",
+        "back": "v4l2:/dev/video7",
+        "door": f"rtsp://anna:secret@127.0.0.1:{free_port()}/1",
+        "film": "gstreamer:videotestsrc ! videocnvert",
+    }
+    sets = [f"--set=camera.{name}.source={source}" for name, source in cameras.items()]
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(DOCTOR_COLUMNS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "doctor", "--set=device=hall-pi", *sets],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    console = Console(
+        record=True, file=io.StringIO(), width=DOCTOR_COLUMNS, force_terminal=True, color_system="truecolor"
+    )
+    for line in done.stdout.replace(str(Path.home()), "~").splitlines():
+        text = Text.from_ansi(line)
+        for row in text.divide(range(DOCTOR_COLUMNS, len(text), DOCTOR_COLUMNS)):
+            console.print(row, highlight=False)
+    return save_svg(console, "edge-pose doctor", picture)
+
+
 def save_svg(console: Console, title: str, picture: Path) -> str:
     """What the console has recorded, without what would be fetched from the net to show it."""
     svg = console.export_svg(title=title, unique_id=picture.stem)
@@ -423,6 +452,7 @@ def watch(studio: Studio, picture: Path) -> str:
 
 PICTURES = {
     "terminal": (terminal, "terminal.svg"),
+    "doctor": (doctor, "doctor.svg"),
     "angle": (angle, "angle.png"),
     "watch": (watch, "watch.svg"),
 }
