@@ -274,4 +274,4 @@ def _show_more(app: Any, console: Console) -> None:
         console.print(f"  {beside}/rerun --bind 127.0.0.1 {files}", markup=False)
     console.print(f"  {beside}/edge-pose demo --viewer")
     console.print(f"  {beside}/edge-pose doctor")
-    console.print(f"  {beside}/edge-pose run --set camera.front.source=CLIP_OR_RTSP --set mqtt.url=mqtt://BROKER:1883")
+    console.print(f"  {beside}/edge-pose run --set camera.front.source=CAMERA --set mqtt.url=mqtt://BROKER:1883")
