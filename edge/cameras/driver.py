@@ -30,7 +30,6 @@ from edge.addresses import without_credentials
 from edge.cameras import children
 from edge.cameras.children.outlet import HEAD, Plane
 from edge.cameras.pixels import ToRgb, UnreadablePictureError, for_people
-from edge.children import ending_with_us
 from edge.clocks import CaptureClock, Clock, Instant
 from edge.errors import CameraLost, CameraUnusable
 from edge.interfaces import EndOfStream
@@ -114,9 +113,8 @@ class Child:
         """Start it. Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(
-                ending_with_us(driver.command()), stdin=theirs.fileno(), stdout=subprocess.DEVNULL
-            )
+            # It ends with us by its own wish, see outlet.py.
+            self._process = subprocess.Popen(driver.command(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
         except OSError:
             ours.close()
             raise

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -181,6 +183,24 @@ def test_what_ends_the_daemon_does_not_end_its_children_first() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(source._child._process.pid, number)
         assert source.read(0.5) is None
+
+
+def test_a_child_ends_with_its_daemon_though_its_driver_hangs(tmp_path: Path) -> None:
+    program = f"""
+import sys, time
+sys.path[:0] = [{str(Path(__file__).parents[2])!r}]
+from tests.cameras.test_driver import acting, next_frame
+with acting("open 1 hang") as source:
+    next_frame(source)
+    print(source._child._process.pid, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        child = Path("/proc", daemon.stdout.readline().strip())
+        assert child.exists()
+        daemon.kill()
+    eventually(lambda: not child.exists() or (child / "stat").read_text().split()[2] == "Z")
 
 
 def test_a_frozen_child_is_ended() -> None:
