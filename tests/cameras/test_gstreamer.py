@@ -231,6 +231,13 @@ def test_what_is_wrong_is_told_in_one_line(pipeline: str, kind: type[CameraError
     assert text in str(error)
 
 
+def test_a_decoder_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GST_PLUGIN_FEATURE_RANK", "avdec_mpeg4:NONE")
+    error = error_of(f"filesrc location={CLIP} ! decodebin")
+    assert isinstance(error, CameraUnusable)
+    assert "there is no MPEG-4 Video (Simple Profile) decoder; install gstreamer1.0-libav" in str(error)
+
+
 def test_passwords_are_told_nowhere() -> None:
     pipeline = 'rtspsrc location=rtsp://anna:geheim@127.0.0.1:1/door user-pw="ge heim" ! decodebin'
     error = error_of(pipeline)

@@ -1,12 +1,13 @@
 """How wrong the times of frames are, by pictures that show when they were drawn.
 
-usage: python -m tests.measure.stamp_error [--frames 600] [--sources gstreamer "gstreamer, held up" "rtsp, H.264" ...]
+usage: python -m tests.measure.stamp_error [--frames 600] [--sources gstreamer "rtsp, H.264" ...]
 
 error: a frame's monotonic_ns after the instant that its picture shows. age: how long after that instant the frame is in
 hand, which is when a daemon without such times would say that it was taken.
 
 gstreamer: raw pictures through shared memory of another process, stamped by shmsrc when they come. held up: the same
-with a queue behind it that keeps each for 200 ms. rtsp: GStreamer's server with openh264enc or jpegenc, over TCP.
+with a queue behind it that keeps each for 200 ms, less what comes with the newest. rtsp: GStreamer's server with
+openh264enc or jpegenc, over TCP. rtspsrc: the first of these, received by GStreamer in place of FFmpeg.
 """
 
 from __future__ import annotations
@@ -55,11 +56,20 @@ def by_rtsp(codec: str) -> Iterator[FrameSource]:
         yield StreamSource("front", f"{server.url}/clock")
 
 
+@contextlib.contextmanager
+def by_rtspsrc() -> Iterator[FrameSource]:
+    with by_rtsp("H.264") as source:
+        assert isinstance(source, StreamSource)
+        taken = f"rtspsrc location={source._location} protocols=tcp latency=0"
+        yield pipeline_source(f"{taken} ! rtph264depay ! h264parse ! avdec_h264 max-threads=1")
+
+
 SOURCES: dict[str, Callable[[], contextlib.AbstractContextManager[FrameSource]]] = {
     "gstreamer": by_pipeline,
     "gstreamer, held up": lambda: by_pipeline(" ! queue min-threshold-time=200000000 max-size-bytes=0"),
     "rtsp, H.264": lambda: by_rtsp("H.264"),
     "rtsp, MJPEG": lambda: by_rtsp("MJPEG"),
+    "gstreamer, rtspsrc": by_rtspsrc,
 }
 
 
