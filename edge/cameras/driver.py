@@ -10,6 +10,7 @@ often the interpreter. A process can be killed. The price is one copy of the pic
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import json
 import logging
@@ -51,7 +52,10 @@ _LEFT_BEHIND_MOST = 3
 """So many processes that not even SIGKILL ends are waited for before no more are started."""
 
 _LARGEST_BYTES = 256_000_000
-"""Of a message, and of the shared memory: more is no picture."""
+_MOST_SHARED_BYTES = 1 << 30
+"""Of a message, and of the shared memory, whose slots hold 7680x4320 of four bytes each: more is no picture."""
+
+_NONSENSE = "its driver's process talks nonsense"
 
 _STAMPS = 120
 """So many frames' times are remembered, for packets that come later: an encoder lags by a few."""
@@ -151,6 +155,11 @@ class Child:
         """What it shares, after the message that says so. Raises OSError or ValueError where it has shared none."""
         if not self._descriptors:
             raise ValueError("no memory was shared")
+        if not 0 < nbytes <= _MOST_SHARED_BYTES:
+            raise ValueError(f"{nbytes} bytes are no pictures")
+        # Memory that could be taken away would end the one who reads it, by SIGBUS: memfd_create(2), fcntl(2).
+        if not fcntl.fcntl(self._descriptors[0], fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            raise ValueError("it could be taken away")
         return mmap.mmap(self._descriptors[0], nbytes, prot=mmap.PROT_READ)
 
     def close(self) -> bool:
@@ -177,14 +186,18 @@ class Child:
             return None
         text_bytes, payload_bytes = HEAD.unpack_from(self._arrived)
         if text_bytes + payload_bytes > _LARGEST_BYTES:
-            raise ChildEndedError("its driver's process talks nonsense")
+            raise ChildEndedError(_NONSENSE)
         begin, end = HEAD.size + text_bytes, HEAD.size + text_bytes + payload_bytes
         if len(self._arrived) < end:
             return None
-        header = json.loads(self._arrived[HEAD.size : begin])
+        try:
+            header = json.loads(self._arrived[HEAD.size : begin])
+            kind = header.pop("type")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise ChildEndedError(_NONSENSE) from None
         payload = bytes(self._arrived[begin:end])
         del self._arrived[:end]
-        return Message(header.pop("type"), header, payload)
+        return Message(kind, header, payload)
 
     def _how_it_ended(self) -> str:
         try:
@@ -281,11 +294,25 @@ class DriverSource:
             except ChildEndedError as error:
                 raise CameraLost(f"{self._shown}: {error}") from None
             if message is None:
-                if self._memory is None and not self._by_when.left_s():
-                    raise CameraLost(f"{self._shown}: not open after {OPEN_TIMEOUT_S:g} s")
+                self._open_in_time()
                 return None
-            if (frame := self._met(message)) is not None:
+            frame, makes_sense = None, True
+            try:
+                frame = self._met(message)
+            except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+                self._log.debug("camera %s: %s", self._camera, _said(repr(error)))
+                makes_sense = False
+            if not makes_sense:  # not in there, or that error, and with it a view of the memory, would go along
+                raise CameraLost(f"{self._shown}: {_NONSENSE}")
+            if frame is not None:
                 return frame
+            if not deadline.left_s():  # a driver that has much to say and no picture holds nobody up
+                self._open_in_time()
+                return None
+
+    def _open_in_time(self) -> None:
+        if self._memory is None and not self._by_when.left_s():
+            raise CameraLost(f"{self._shown}: not open after {OPEN_TIMEOUT_S:g} s")
 
     def _met(self, message: Message) -> Frame | None:
         header = message.header
@@ -313,7 +340,7 @@ class DriverSource:
         self._slot_bytes = header["slot_bytes"]
         nbytes = self._slot_bytes * header["slots"]
         try:
-            self._memory = self._child.memory(nbytes if nbytes < _LARGEST_BYTES else 0)
+            self._memory = self._child.memory(nbytes)
         except (OSError, ValueError) as error:
             raise CameraLost(f"{self._shown}: its driver's process shares no memory: {error}") from None
         self._encodes = bool(header.get("encodes"))
@@ -330,7 +357,7 @@ class DriverSource:
     def _frame(self, header: Mapping[str, Any]) -> Frame | None:
         assert self._child is not None
         if self._memory is None:
-            raise CameraLost(f"{self._shown}: its driver's process talks nonsense")
+            raise CameraLost(f"{self._shown}: {_NONSENSE}")
         slot, stamp_ns = header["slot"], header["stamp_ns"]
         self.lost += header["lost"]
         planes = [Plane(**plane) for plane in header["planes"]]

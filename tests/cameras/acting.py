@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from .outlet import Failed, Outlet, Plane, run
+from .outlet import HEAD, Failed, Outlet, Plane, run
 
 WIDTH_PX, HEIGHT_PX = 64, 48
 NBYTES = WIDTH_PX * HEIGHT_PX * 3
@@ -97,6 +100,39 @@ def nonsense(outlet: Outlet, _: dict[str, Any]) -> None:
         stamped(outlet, number, stamp_ns=number, clock="monotonic")
 
 
+def babble(outlet: Outlet, _: dict[str, Any]) -> None:
+    outlet._send(HEAD.pack(5, 0) + b"{nope")
+
+
+def faceless(outlet: Outlet, _: dict[str, Any]) -> None:
+    outlet.frame(0, [], stamp_ns=0, clock="arrival")
+
+
+def timeless(outlet: Outlet, _: dict[str, Any]) -> None:
+    stamped(outlet, 0, stamp_ns=0, clock="sidereal")
+
+
+def open_unsealed(outlet: Outlet, _: dict[str, Any]) -> None:
+    memory = os.memfd_create("acting")
+    os.ftruncate(memory, NBYTES)
+    header = {"type": "opened", "slot_bytes": NBYTES, "slots": 1, "camera": "", "identity": "", "note": ""}
+    text = json.dumps(header).encode()
+    connection = socket.socket(fileno=os.dup(outlet.fileno()))
+    socket.send_fds(connection, [HEAD.pack(len(text), 0) + text], [memory])
+
+
+def shrink(_: Outlet, __: dict[str, Any]) -> None:
+    """Take the memory away that the daemon reads."""
+    for link in Path("/proc/self/fd").iterdir():
+        if "edge-pose-camera" in str(link.resolve()):
+            os.ftruncate(int(link.name), 0)
+
+
+def chatter(outlet: Outlet, _: dict[str, Any]) -> None:
+    while True:
+        outlet.log("warning", "element0: as it was")
+
+
 STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "open": opened,
     "encoding": encoding,
@@ -112,6 +148,12 @@ STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "end": lambda outlet, _: outlet.ended(),
     "clocks": clocks,
     "nonsense": nonsense,
+    "babble": babble,
+    "faceless": faceless,
+    "timeless": timeless,
+    "open-unsealed": open_unsealed,
+    "shrink": shrink,
+    "chatter": chatter,
     "wait": lambda outlet, _: outlet.wait_for_end(60),
 }
 

@@ -134,6 +134,11 @@ def test_without_an_encoder_there_are_no_packets() -> None:
         ),
         ("open exit", CameraLost, "its driver's process ended with exit code 3"),
         ("1", CameraLost, "AssertionError: slots come after opened"),
+        ("babble", CameraLost, "its driver's process talks nonsense"),
+        ("open faceless", CameraLost, "its driver's process talks nonsense"),
+        ("open timeless", CameraLost, "its driver's process talks nonsense"),
+        ("open-unsealed", CameraLost, "its driver's process shares no memory: it could be taken away"),
+        ("open shrink", CameraLost, "PermissionError: [Errno 1] Operation not permitted"),
     ],
 )
 def test_what_goes_wrong_is_one_line(script: str, kind: type[CameraError], text: str) -> None:
@@ -154,6 +159,20 @@ def test_a_picture_that_can_not_be_read_is_told_and_left_out(caplog: pytest.LogC
         )
     ] * 2
     assert [record.levelname for record in caplog.records if "can't be read" in record.message] == ["WARNING", "DEBUG"]
+
+
+@pytest.mark.parametrize("script", ["chatter", "open chatter"])
+def test_a_driver_that_talks_without_end_holds_nobody_up(script: str) -> None:
+    source = acting(script)
+    with source:
+        assert [source.read(0.2) for _ in range(3)] == [None] * 3
+
+
+def test_one_that_only_talks_is_not_open_for_all_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.cameras.driver.OPEN_TIMEOUT_S", 0.5)
+    source = acting("chatter")
+    with pytest.raises(CameraLost, match="not open after"), source:
+        next_frame(source)
 
 
 def test_a_driver_that_hangs_is_ended_however_often_that_happens() -> None:

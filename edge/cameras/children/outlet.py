@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import fcntl
 import json
 import mmap
 import os
@@ -32,6 +33,7 @@ HEAD = struct.Struct(">II")
 SLOTS = 4
 """One is being filled, one is being read, and two wait."""
 
+_F_ADD_SEALS, _F_SEAL_SHRINK = 1033, 2  # fcntl(2); Python has their names since 3.9
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # prctl(2)
 
 
@@ -87,8 +89,10 @@ class Outlet:
         facts: "flipped", whether the camera itself does all that "flip_horizontal" and "flip_vertical" ask for, rather
         than nothing; "encodes", whether packets will come."""
         self._slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        memory = os.memfd_create("edge-pose-camera")
+        memory = os.memfd_create("edge-pose-camera", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, self._slot_bytes * slots)
+        # The daemon takes no memory that could become smaller while it reads.
+        fcntl.fcntl(memory, _F_ADD_SEALS, _F_SEAL_SHRINK)
         self._memory = mmap.mmap(memory, self._slot_bytes * slots)
         self._free = list(range(slots))
         header = {"camera": camera, "identity": identity, "note": note, "slot_bytes": self._slot_bytes, "slots": slots}
