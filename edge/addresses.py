@@ -6,8 +6,11 @@ import re
 
 _SECRET = re.compile(
     r"""(?ix)
-    ( [\w-]* (?: pass | pwd | pw | token | secret | auth | key | sig ) [\w-]* \s* = \s* )
-    (?: "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | [^&\s]+ )
+    # From the beginning of a word only: each is looked at once then, however long it is.
+    ( (?<![\w-]) (?: (?<=[?&]) () )?
+    (?= [\w-]* (?: pass | pwd | pw | token | secret | auth | key | sig ) ) [\w-]+ \s* = \s* )
+    # A parameter of an address ends at an ampersand; a property of a GStreamer element does not.
+    (?: "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?(2) [^&\s]+ | \S+ ) )
     """
 )
 
