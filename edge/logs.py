@@ -9,6 +9,8 @@ import sys
 import threading
 from typing import TextIO
 
+from edge.addresses import without_credentials
+
 _native = logging.getLogger("edge.native")
 
 
@@ -96,7 +98,7 @@ def divert_native_output() -> None:
         with os.fdopen(read_end, errors="replace") as lines:
             for line in lines:
                 if text := line.strip():
-                    _native.debug("%s", text)
+                    _native.debug("%s", without_credentials(text))  # a camera's driver may quote its address
 
     # Not in pipeline.py: it is there before any pipeline, holds nothing and ends with the process.
     threading.Thread(target=forward, name="native-output", daemon=True).start()

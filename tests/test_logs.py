@@ -71,7 +71,8 @@ def test_what_native_libraries_print_becomes_debug_lines_whatever_bytes_they_pri
 logs.setup("debug")
 watch = Watch("the last line")
 logging.getLogger("edge.native").addHandler(watch)
-os.write(2, b"W0000 a native line\n\n  \n\xff\xfe no text\nthe last line\n")
+os.write(2, b"W0000 a native line\n\n  \n\xff\xfe no text\n")
+os.write(2, b"can't open rtsp://anna:geheim@door/1\nthe last line\n")
 assert watch.seen.wait(30)
 print("python's own", file=sys.stderr)
 """)
@@ -81,6 +82,7 @@ print("python's own", file=sys.stderr)
     assert [line.partition(" edge.native: ")[2] for line in lines if " DEBUG   edge.native: " in line] == [
         "W0000 a native line",
         "\ufffd\ufffd no text",
+        "can't open rtsp://***@door/1",
         "the last line",
     ]
     assert lines[-1] == "python's own"
