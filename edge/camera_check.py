@@ -17,7 +17,7 @@ from edge.cameras.children.v4l2 import BUSY, NO_PERMISSION
 from edge.cameras.driver import DRIVERS, Driver, DriverSource, listed
 from edge.cameras.oriented import Oriented
 from edge.config import CameraConfig, Config
-from edge.device.holders import holders
+from edge.device.holders import hidden_children, holders
 from edge.errors import CameraError, CameraLost
 from edge.findings import Finding, Verdict, failed
 from edge.interfaces import EndOfStream, FrameSource
@@ -125,6 +125,11 @@ def _trouble(part: str, camera: CameraConfig, error: CameraError, remedy: str) -
         who = holders(device)
         told = ", ".join(map(str, who)) or ("nobody is seen" if os.geteuid() == 0 else "only root can see which")
         detail = f"{detail[:at]}{BUSY}: {told}"
+        if not who and (perhaps := hidden_children()):
+            detail = f"{detail[:at]}{BUSY}: perhaps {', '.join(map(str, perhaps))}, only root can see"
+            return Finding(
+                part, Verdict.WARNING, detail, "stop the service to try the camera by itself, or run as root"
+            )
         if who and all(holder.ours for holder in who):
             return Finding(part, Verdict.WARNING, detail, "stop the service to try the camera by itself")
         return failed(part, detail, "end that program; run would wait for it")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge.device.holders import holders
+from edge.device.holders import hidden_children, holders
 from tests.conftest import eventually
 
 
@@ -37,3 +37,12 @@ def test_what_is_not_there_nobody_has(tmp_path: Path) -> None:
 def test_processes_that_can_not_be_looked_at_are_left_out(tmp_path: Path) -> None:
     (tmp_path / str(os.getpid() + 1)).mkdir()
     assert holders(tmp_path / "none", proc=tmp_path) == []
+
+
+def test_our_own_that_only_root_can_look_into_are_known_by_their_command(tmp_path: Path) -> None:
+    for pid, command in {"71": b"python\0-c\0edge_pose_children", "72": b"cheese", "73": b"edge_pose_children"}.items():
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cmdline").write_bytes(command)
+        (tmp_path / pid / "comm").write_text("python3\n")
+    (tmp_path / "73" / "fd").mkdir()  # whose descriptors can be seen
+    assert [str(holder) for holder in hidden_children(tmp_path)] == ["edge-pose (pid 71)"]
