@@ -76,6 +76,8 @@ def _seen(source: FrameSource) -> _Seen | None:
         deadline = Deadline(TIMEOUT_S)
         while frame is None and deadline.left_s():
             frame = source.read(0.5)
+            if source.opening:  # which the driver ends by itself, and says why
+                deadline = Deadline(TIMEOUT_S)
         deadline = Deadline(_MEASURED_S)
         while source.live and frame is not None and deadline.left_s():
             if (more := source.read(0.1)) is not None:

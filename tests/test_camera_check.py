@@ -21,7 +21,7 @@ from edge.config import CameraConfig
 from edge.device.holders import holders
 from edge.errors import CameraLost, ExitCode
 from edge.findings import Finding, Verdict
-from tests.cameras.test_driver import ACTING
+from tests.cameras.test_driver import ACTING, acting
 from tests.conftest import CLIP, eventually
 from tests.device.test_holders import holding
 from tests.servers import free_port
@@ -36,6 +36,13 @@ def test_a_live_camera_is_told_with_its_rate() -> None:
     finding = found(source="synthetic", fps=20)
     assert (finding.verdict, finding.remedy) == (Verdict.OK, "")
     assert finding.detail in {f"synthetic, 640x480 at {rate}/s" for rate in (19, 20, 21)}
+
+
+def test_a_driver_that_can_not_open_its_camera_is_given_the_time_to_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.camera_check.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("edge.cameras.driver.OPEN_TIMEOUT_S", 1.0)
+    with pytest.raises(CameraLost, match=r"not open after 1 s"):
+        camera_check._seen(acting("hang"))
 
 
 def test_a_film_has_no_rate_of_its_own() -> None:
