@@ -288,6 +288,7 @@ class App:
             drops=self.stats,
             on_end=self.daemon.camera_ended,
             on_event=self.events.happened,
+            interval_s=1 / camera.fps if camera.kind in (*DRIVERS, "synthetic") else 0.0,
             paused=camera.paused,
         )
 

@@ -61,8 +61,10 @@ class CameraPipeline:
         drops: Stats,
         on_end: Callable[[CameraPipeline], None],
         on_event: EventReport,
+        interval_s: float = 0.0,
         paused: bool = False,
     ) -> None:
+        """interval_s: between the frames that the source was asked for; 0: unknown, it has its own."""
         self.name = name
         self.failure: EdgePoseError | None = None
         self.settled = threading.Event()
@@ -78,6 +80,7 @@ class CameraPipeline:
         self._drops = drops
         self._on_end = on_end
         self._on_event = on_event
+        self._interval_s = interval_s
         self._slot: Slot[Frame] = Slot(SlotOverflow.NEWEST_WINS if source.live else SlotOverflow.WAIT)
         self._log = of_camera(log, name)
         self._faults = FaultLog(self._log)
@@ -330,7 +333,7 @@ class CameraPipeline:
             if not self._goes_on():
                 return  # whoever takes over may have begun to count
             if frame is None:
-                last_s = self._no_frame(last_s, max(SILENT_AFTER_S, 5 * min(intervals_s, default=0.0)))
+                last_s = self._no_frame(last_s, max(SILENT_AFTER_S, 5 * min(intervals_s, default=self._interval_s)))
                 continue
             now_s = time.monotonic()
             if not first:

@@ -205,6 +205,7 @@ class Rig:
         source: Film,
         estimator: Watcher | Crew,
         *,
+        interval_s: float = 0.0,
         paused: bool = False,
         kind: type[CameraPipeline] = CameraPipeline,
     ) -> CameraPipeline:
@@ -217,6 +218,7 @@ class Rig:
             drops=self.stats,
             on_end=self.daemon.camera_ended,
             on_event=self._event_log.happened,
+            interval_s=interval_s,
             paused=paused,
         )
 
