@@ -93,7 +93,7 @@ def choose(modes: Sequence[Mode], width_px: int, height_px: int, fps: float, wan
 
 def same_camera(candidates: Sequence[Found], identity: str) -> Found | None:
     """That of `identity`, wherever it is now: as it was, else by its serial number (by-id), else by driver, card and
-    bus; else the only one of that card, which has come back in another socket.
+    bus; else the only one of that card, which has come back in another socket, unless its serial number is another one.
 
     Of two that bear the same serial number, or none, udev names but one, and which of them is chance: hence the order.
     """
@@ -105,7 +105,7 @@ def same_camera(candidates: Sequence[Found], identity: str) -> Found | None:
     match += [found for found, parts in known if parts[1:] == rest]
     if match:
         return match[0]
-    of_that_card = [found for found, parts in known if parts[1:3] == rest[:2]]
+    of_that_card = [found for found, parts in known if parts[1:3] == rest[:2] and not (by_id and parts[0])]
     return of_that_card[0] if len(of_that_card) == 1 else None
 
 

@@ -122,6 +122,10 @@ class TestIdentity:
             assert same_camera(there, one.identity) is there[0]
             assert same_camera(there, two.identity) is there[1]
 
+    def test_but_not_one_with_another_serial_number(self) -> None:
+        other = self.FRONT._replace(path="/dev/video6", identity="usb-C920_7;uvcvideo;C920;usb-2.4")
+        assert same_camera([other], self.FRONT.identity) is None
+
     def test_but_not_one_of_two(self) -> None:
         two = [self.CHEAP._replace(identity=f";uvcvideo;Cheap;usb-2.{number}") for number in (1, 2)]
         assert same_camera(two, self.CHEAP.identity) is None
