@@ -38,6 +38,9 @@ PLANAR = ("I420", "NV12", "NV21")
 
 _DEPTH = {"RGB": 3, "BGR": 3, "RGBX": 4, "BGRX": 4, "YUYV": 2, "UYVY": 2, "GREY": 1}
 
+_SLOT_DEPTH = 4
+"""A slot has room for so many bytes a pixel."""
+
 _SINK = "edge_pose_sink"
 _QUEUED = 2
 """Buffers that wait in the sink; more would only make pictures old."""
@@ -147,17 +150,19 @@ def layout(
     matrix: str = "bt601",
 ) -> Layout:
     """From where GStreamer has a picture's planes to where `Plane` has them: without gaps between, chroma in rows as
-    long as those of luma, or half as long. name: ours, of a format; strides, offsets: of each plane in bytes."""
+    long as those of luma, or half as long. name: ours, of a format; strides, offsets: of each plane in bytes. Rows are
+    copied one by one where they are too long for a slot, or the planes' do not go together."""
     if name in _DEPTH:
         widths, rows = [width_px * _DEPTH[name]], [height_px]
-        stride = strides[0]
+        stride = strides[0] if strides[0] <= width_px * _SLOT_DEPTH else widths[0]
         targets = [stride]
     else:
         shares = [1, 2, 2] if name == "I420" else [1, 1]
         widths = [width_px // share for share in shares]
         rows = [height_px, *[height_px // 2] * (len(shares) - 1)]
         alike = all(at * share == strides[0] for at, share in zip(strides, shares))  # noqa: B905 - strict= is Python 3.10's
-        stride = strides[0] if alike else width_px
+        # Chroma takes another half at most.
+        stride = strides[0] if alike and strides[0] * 3 <= width_px * _SLOT_DEPTH * 2 else width_px
         targets = [stride // share for share in shares]
     copies = []
     begin = 0
@@ -442,7 +447,7 @@ class Stream:
         self._caps = caps
         self._layouts.clear()
         # A JPEG of the best quality takes no more than the picture itself; gaps between planes are left out.
-        nbytes = width * height * 3 if is_jpeg else max(self._info.size, width * height * 4)
+        nbytes = width * height * 3 if is_jpeg else max(self._info.size, width * height * _SLOT_DEPTH)
         if not self._slot_bytes:
             has_rate, numerator, denominator = structure.get_fraction("framerate")
             rate = f" at {numerator / denominator:.4g}/s" if has_rate and numerator else ""

@@ -57,7 +57,15 @@ def test_what_lies_as_it_should_is_copied_a_plane_at_once() -> None:
     assert len(layout("I420", 640, 480, [640, 320, 320], [0, 640 * 480, 640 * 600]).copies) == 3
 
 
-@pytest.mark.parametrize(("name", "depth"), [("RGB", 3), ("BGRX", 4), ("UYVY", 2), ("GREY", 1)])
+@pytest.mark.parametrize(("name", "planes"), [("BGRX", 1), ("RGB", 1), ("GREY", 1), ("NV12", 2), ("I420", 3)])
+def test_however_long_its_rows_are_a_picture_fits_into_a_slot(name: str, planes: int) -> None:
+    strides = [512, 512, 512] if name != "I420" else [512, 256, 256]
+    how = layout(name, 100, 100, strides[:planes], [0, 51_200, 76_800][:planes])
+
+    assert max(copy.target + copy.nbytes for copy in how.copies) <= how.plane.nbytes <= 100 * 100 * 4
+
+
+@pytest.mark.parametrize(("name", "depth"), [("RGB", 3), ("UYVY", 2), ("GREY", 1)])
 def test_a_packed_picture_keeps_its_stride(name: str, depth: int) -> None:
     stride = 50 * depth + 2
     how = layout(name, 50, 4, [stride], [7])
