@@ -55,6 +55,9 @@ _LARGEST_BYTES = 256_000_000
 _MOST_SHARED_BYTES = 1 << 30
 """Of a message, and of the shared memory, whose slots hold 7680x4320 of four bytes each: more is no picture."""
 
+_REMEMBERED = 8
+"""So many lines of a driver, so that one which it repeats is told once."""
+
 _NONSENSE = "its driver's process talks nonsense"
 
 _STAMPS = 120
@@ -241,6 +244,7 @@ class DriverSource:
         self._encodes = False
         self._by_when = Deadline(0.0)
         self._to_rgb = ToRgb()
+        self._texts: deque[str] = deque(maxlen=_REMEMBERED)
         self._packets: list[tuple[int, bool, bytes]] = []
         self._stamps: deque[tuple[int, int, int]] = deque(maxlen=_STAMPS)  # the driver's, seq, captured_ns
         self.lost = 0
@@ -324,8 +328,7 @@ class DriverSource:
             case "opened":
                 self._opened(header)
             case "log":
-                level = logging.getLevelNamesMapping().get(str(header["level"]).upper(), logging.INFO)
-                self._log.log(level, "camera %s: %s", self._camera, _said(header["text"]))
+                self._says(str(header["level"]), _said(header["text"]))
             case "ended":
                 if self._waits:
                     raise EndOfStream
@@ -334,6 +337,12 @@ class DriverSource:
                 kind = CameraLost if header["lost"] or self._seq else CameraUnusable
                 raise kind(f"{self._shown}: {_said(header['text'])}")
         return None
+
+    def _says(self, level: str, text: str) -> None:
+        """Into the log, and what it says again and again, with each frame perhaps, once."""
+        number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+        self._log.log(logging.DEBUG if text in self._texts else number, "camera %s: %s", self._camera, text)
+        self._texts.append(text)
 
     def _opened(self, header: Mapping[str, Any]) -> None:
         assert self._child is not None

@@ -168,6 +168,15 @@ def test_a_driver_that_talks_without_end_holds_nobody_up(script: str) -> None:
         assert [source.read(0.2) for _ in range(3)] == [None] * 3
 
 
+def test_what_a_driver_says_again_and_again_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with acting("open chatter") as source:
+        eventually(lambda: source.read(0.01) or len(caplog.records) > 10)
+    told = [record.levelname for record in caplog.records if "as it was" in record.message]
+    assert told[:3] == ["WARNING", "DEBUG", "DEBUG"]
+    assert told.count("WARNING") == 1
+
+
 def test_one_that_only_talks_is_not_open_for_all_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.cameras.driver.OPEN_TIMEOUT_S", 0.5)
     source = acting("chatter")
