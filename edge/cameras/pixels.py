@@ -106,7 +106,10 @@ def i420(content: UInt8Array, plane: Plane) -> UInt8Array:
 
 
 def _strided(content: UInt8Array, shape: tuple[int, int], stride_bytes: int) -> UInt8Array:
-    """Rows of `shape[1]` bytes, one every `stride_bytes`. Raises TypeError or ValueError where there are too few."""
+    """Rows of `shape[1]` bytes, one every `stride_bytes`. Raises TypeError or ValueError where there are too few, or
+    they lie over each other, as a driver has them that says 0."""
+    if stride_bytes < shape[1]:
+        raise ValueError("its rows overlap")
     return np.ndarray(shape, np.uint8, content.data, 0, (stride_bytes, 1))
 
 
@@ -115,6 +118,8 @@ def _rows(content: UInt8Array, plane: Plane, depth: int) -> UInt8Array:
     if depth == 1:
         return _strided(content, (plane.height_px, plane.width_px), plane.stride_bytes)
     shape = (plane.height_px, plane.width_px, depth)
+    if plane.stride_bytes < plane.width_px * depth:
+        raise ValueError("its rows overlap")
     return np.ndarray(shape, np.uint8, content.data, 0, (plane.stride_bytes, depth, 1))
 
 

@@ -119,6 +119,13 @@ def test_too_few_bytes_are_told_in_one_line(name: str, more: dict[str, object]) 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["RGB", "BGRX", "GREY", "YUYV", "NV12", "I420"])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_rows_that_lie_over_each_other_are_no_picture(name: str, *, full_range: bool) -> None:
+    with pytest.raises(UnreadablePictureError, match="its rows overlap"):
+        read(bytes(100_000), name, 0, full_range=full_range)
+
+
 @settings(max_examples=50)
 @given(
     content=st.binary(max_size=20_000),
