@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.cameras.driver import Driver, DriverSource, listed
+from edge.cameras.driver import Child, Driver, DriverSource, listed
 from edge.errors import CameraError, CameraLost, CameraUnusable
 from edge.interfaces import EndOfStream, FrameSource
 from edge.pacing import Deadline
@@ -229,6 +229,12 @@ with acting("open 1 hang") as source:
         assert child.exists()
         daemon.kill()
     eventually(lambda: not child.exists() or (child / "stat").read_text().split()[2] == "Z")
+
+
+def test_a_child_whose_daemon_went_while_it_started_opens_nothing() -> None:
+    child = Child(ACTING, {"do": "stream", "source": "hang"})
+    child._socket.close()
+    assert child._process.wait(20) == 0
 
 
 def test_a_frozen_child_is_ended() -> None:

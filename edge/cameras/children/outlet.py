@@ -209,6 +209,10 @@ def run(main: Callable[[Outlet, dict[str, Any]], None]) -> None:
     devnull = os.open(os.devnull, os.O_RDONLY)
     os.dup2(devnull, 0)
     os.close(devnull)
+    gone = select.poll()
+    gone.register(connection, 0)
+    if gone.poll(0):  # before the kernel was asked to say so
+        return
     outlet = Outlet(connection)
     try:
         main(outlet, outlet.request())
