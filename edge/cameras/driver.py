@@ -121,7 +121,12 @@ class Child:
         ours, theirs = socket.socketpair()
         try:
             # It ends with us by its own wish, see outlet.py.
-            self._process = subprocess.Popen(driver.command(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                driver.command(),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env={**os.environ},  # not the one that native code sees: MediaPipe's points to a proxy that is none
+            )
         except OSError:
             ours.close()
             raise

@@ -100,6 +100,10 @@ def nonsense(outlet: Outlet, _: dict[str, Any]) -> None:
         stamped(outlet, number, stamp_ns=number, clock="monotonic")
 
 
+def environment(_: Outlet, __: dict[str, Any]) -> None:
+    raise Failed(f"native={os.environ.get('ACTING_NATIVE')}")
+
+
 def babble(outlet: Outlet, _: dict[str, Any]) -> None:
     outlet._send(HEAD.pack(5, 0) + b"{nope")
 
@@ -148,6 +152,7 @@ STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "end": lambda outlet, _: outlet.ended(),
     "clocks": clocks,
     "nonsense": nonsense,
+    "environment": environment,
     "babble": babble,
     "faceless": faceless,
     "timeless": timeless,

@@ -148,6 +148,14 @@ def test_what_goes_wrong_is_one_line(script: str, kind: type[CameraError], text:
     assert "\n" not in str(error)
 
 
+def test_a_driver_gets_the_environment_that_the_daemon_was_given() -> None:
+    os.putenv("ACTING_NATIVE", "what native code is told")
+    try:
+        assert str(error_of("environment")) == "acting:environment: native=None"
+    finally:
+        os.unsetenv("ACTING_NATIVE")
+
+
 def test_a_picture_that_can_not_be_read_is_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     frames = frames_of(acting("open damaged damaged 2 end", waits=True))
