@@ -76,7 +76,9 @@ class ToRgb:
         if packed := _FFMPEG_PACKED.get(plane.format):
             frame = _filled(packed, np.ascontiguousarray(_rows(content, plane, 2)))
         else:
-            frame = av.VideoFrame.from_numpy_buffer(i420(content, plane), format="yuv420p")
+            # PyAV's from_numpy_buffer (18.1) is wrong about other heights: two rows fewer, and colours of other places.
+            made = av.VideoFrame.from_ndarray if plane.height_px % 4 else av.VideoFrame.from_numpy_buffer
+            frame = made(i420(content, plane), format="yuv420p")
         converted = self._converter.reformat(
             frame,
             format="rgb24",

@@ -88,7 +88,10 @@ class H264Encoder:
             self._begin_group(size, now_ns, goes_on=not other)
         self._last_ns = now_ns
         # x264 copies a picture before it encodes it: one more copy on the way, 0.16 ms, can be spared.
-        source = av.VideoFrame.from_numpy_buffer(self._i420(picture), format="yuv420p")
+        # Of a height that is no multiple of four, PyAV's from_numpy_buffer (18.1) takes two rows away, and the colours
+        # of other places.
+        made = av.VideoFrame.from_ndarray if size[1] % 4 else av.VideoFrame.from_numpy_buffer
+        source = made(self._i420(picture), format="yuv420p")
         source.pts = frame.seq
         if keyframe:
             source.pict_type = PictureType.I

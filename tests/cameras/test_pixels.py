@@ -119,6 +119,18 @@ def test_too_few_bytes_are_told_in_one_line(name: str, more: dict[str, object]) 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("height_px", [46, 48, 50])
+@pytest.mark.parametrize("name", ["nv12", "yuv420p"])
+def test_of_whatever_even_height_all_rows_are_there_in_their_colours(name: str, height_px: int) -> None:
+    rgb = np.vstack([picture(), picture()])[:height_px]
+    content = packed(rgb, name, matrix="bt709").tobytes()
+    kind = "NV12" if name == "nv12" else "I420"
+    whole = Plane(0, len(content), kind, WIDTH_PX, height_px, WIDTH_PX, matrix="bt709")
+    found = ToRgb()(memoryview(content), whole).pixels
+    assert found.shape == rgb.shape
+    assert np.abs(found.astype(int) - rgb).max() <= 6
+
+
 @pytest.mark.parametrize("name", ["RGB", "BGRX", "GREY", "YUYV", "NV12", "I420"])
 @pytest.mark.parametrize("full_range", [False, True])
 def test_rows_that_lie_over_each_other_are_no_picture(name: str, *, full_range: bool) -> None:
