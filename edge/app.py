@@ -39,7 +39,7 @@ from edge.privacy import most_shown
 from edge.reports import BrokerReach, DeviceInfo, HealthReport
 from edge.rerun_lanes import OBSERVATIONS, RerunLanes
 from edge.settings import Settings
-from edge.stats import FrameRates, Stats
+from edge.stats import DropCause, FrameRates, Stats
 from edge.vision.geometry import UPRIGHT, WHOLE, Part, Turn, View
 from edge.vision.observation import Observation
 from edge.vision.placement import Mount
@@ -99,7 +99,7 @@ class App:
         self._model = model
         self._inbox = inbox
         self._state_dir = state_dir
-        self._source_of = sources or frame_source
+        self._source_of = sources or (lambda name, camera: frame_source(name, camera, self.stats))
         self._versions = versions()
         self.events = EventLog(self.session)
         self.outbox: Outbox | None = None
@@ -470,11 +470,14 @@ def _use_few_threads() -> None:
     cv2.setNumThreads(1)
 
 
-def frame_source(name: str, camera: CameraConfig) -> FrameSource:
-    """The camera `name` as configured, not opened yet. Nobody gets to see more of it than its configuration leaves."""
+def frame_source(name: str, camera: CameraConfig, drops: Stats | None = None) -> FrameSource:
+    """The camera `name` as configured, not opened yet. Nobody gets to see more of it than its configuration leaves.
+
+    drops: where the frames are counted that never come here.
+    """
     view = view_of(camera)
     if camera.kind in DRIVERS:
-        behind = _behind_a_driver(name, camera, view)
+        behind = _behind_a_driver(name, camera, view, drops)
         return behind if view.is_whole else _oriented(behind, view, lambda: behind.turned)
     source = _decoded(name, camera)
     return source if view.is_whole else _oriented(source, view, lambda: UPRIGHT)
@@ -503,7 +506,7 @@ def _decoded(name: str, camera: CameraConfig) -> FrameSource:
     return StreamSource(name, camera.source, loop=camera.loop, pace=camera.pace)
 
 
-def _behind_a_driver(name: str, camera: CameraConfig, view: View) -> DriverSource:
+def _behind_a_driver(name: str, camera: CameraConfig, view: View, drops: Stats | None) -> DriverSource:
     from edge.cameras.driver import DRIVERS as PROGRAMS
     from edge.cameras.driver import DriverSource
 
@@ -513,6 +516,7 @@ def _behind_a_driver(name: str, camera: CameraConfig, view: View) -> DriverSourc
         without_credentials(camera.source),
         driver_request(camera, view),
         waits=camera.kind == "gstreamer" and camera.pace == "unlimited",
+        on_lost=lambda frames: None if drops is None else drops.dropped(f"camera {name}", DropCause.OVERRUN, frames),
     )
 
 

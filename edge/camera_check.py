@@ -109,7 +109,7 @@ def _finding(part: str, camera: CameraConfig, driver: DriverSource | None, seen:
         facts.append(f"{width_px}x{height_px}" + ("" if seen.fps is None else f" at {seen.fps:.0f}/s"))
     elif seen.fps is not None:
         facts.append(f"gives {seen.fps:.0f}/s")
-    if seen.age_ms is not None and driver is not None:
+    if seen.age_ms is not None and camera.kind != "synthetic":
         facts.append(f"{seen.age_ms:.0f} ms old when they are here")
     if driver is not None and seen.fps is not None and seen.fps < _TOO_SLOW * camera.fps:
         complaints.append(f"fewer than the {camera.fps:g}/s that are wanted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -109,6 +110,8 @@ def _topic(value: str) -> str:
 
 DRIVERS = ("picamera2", "v4l2", "gstreamer")
 """What cameras are behind a driver of their own; what stands after a colon is for it."""
+ADDRESSES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "srt")
+"""Protocols of FFmpeg's that a camera may speak."""
 SOURCES = "picamera2, v4l2:DEVICE, gstreamer:PIPELINE, rtsp://..., synthetic or the path of a video file"
 
 
@@ -125,10 +128,15 @@ def _source(value: str) -> str:
     if value.isdecimal():
         raise ValueError(f"v4l2:{value} for a USB camera, picamera2:{value} for one on the ribbon cable")
     if scheme not in DRIVERS and "://" in value:
+        if scheme not in ADDRESSES:
+            near = difflib.get_close_matches(scheme.lower(), ADDRESSES, n=1)
+            raise ValueError(f"one of {', '.join(ADDRESSES)} in front of ://" + (f"; {near[0]}?" if near else ""))
         try:
-            host = urlsplit(value).hostname
+            parts = urlsplit(value)
+            host, _ = parts.hostname, parts.port
         except ValueError:
-            host = None
+            # What stands behind the colon is no port, but the beginning of a password.
+            raise ValueError("an address such as rtsp://USER:PASSWORD@HOST/PATH, / and # written %2F and %23") from None
         if not host:
             raise ValueError("an address such as rtsp://HOST/PATH")
     return value

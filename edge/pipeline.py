@@ -40,6 +40,9 @@ SILENT_AFTER_S = 3.0
 REOPENED_AFTER = 2.0
 """Times as long, and it is opened anew: its driver may have hung, or it has come back as another device."""
 
+STEADY_AFTER_S = 2.0
+"""A camera that gives frames for so long works: one that is lost sooner is tried again no faster than before."""
+
 _TO_OPEN = 9.0
 """Times as patient while a source is opened: a look-up of its name can take a minute, and nothing can cut it short."""
 
@@ -326,6 +329,7 @@ class CameraPipeline:
         # Of the last two the smaller: a silence that has ended is no interval, nor is the time to the first frame.
         intervals_s: deque[float] = deque(maxlen=2)
         first = True
+        begun_s = last_s
         has_begun = False  # what it encodes: nothing from before it was opened can be referred to
         while self._goes_on() and not self._paused:
             frame = self._source.read(IDLE_S)
@@ -336,8 +340,12 @@ class CameraPipeline:
                 last_s = self._no_frame(last_s, max(SILENT_AFTER_S, 5 * min(intervals_s, default=self._interval_s)))
                 continue
             now_s = time.monotonic()
-            if not first:
+            if first:
+                begun_s = now_s
+            else:
                 intervals_s.append(now_s - last_s)
+            if now_s - begun_s >= STEADY_AFTER_S:
+                backoff.reset()
             first, last_s = False, now_s
             self._offset = self.next_seq - frame.seq if self._offset is None else self._offset
             if self._offset:
@@ -349,7 +357,6 @@ class CameraPipeline:
             if self._stats.status is not CameraStatus.ONLINE:
                 self._become(CameraStatus.ONLINE)
             self._faults.worked("camera %s is back", self.name)
-            backoff.reset()
             self.settled.set()
             self.latest = frame
             self._stats.frame_captured()

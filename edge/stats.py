@@ -15,6 +15,7 @@ class DropCause(StrEnum):
     """Why something did not reach its receiver."""
 
     NEWER_FRAME = "newer_frame"  # the estimator was busy and a newer frame took its place
+    OVERRUN = "overrun"  # the camera gave it and its driver, or the driver's process, could not hand it over in time
     LANE_FULL = "lane_full"  # the sink was too slow, its lane let the oldest go
     DISCONNECTED = "disconnected"  # the receiver is away
     SLOW_RECEIVER = "slow_receiver"  # the receiver is there and does not take what it gets

@@ -64,13 +64,13 @@ def test_what_is_told_is_what_is_left_of_the_picture() -> None:
         ),
         (
             {"source": "v4l2:/dev/null"},
-            "v4l2:/dev/null: /dev/null is no video device; edge-pose doctor lists the devices that do",
+            "v4l2:/dev/null: /dev/null is no video device; edge-pose doctor lists what there is",
             "see camera.front.source",
             ExitCode.NO_INPUT,
         ),
         (
             {"source": f"v4l2:{CLIP}"},
-            f"v4l2:{CLIP}: {CLIP} is no video device; edge-pose doctor lists the devices that do",
+            f"v4l2:{CLIP}: {CLIP} is no video device; edge-pose doctor lists what there is",
             "see camera.front.source",
             ExitCode.NO_INPUT,
         ),

@@ -161,6 +161,10 @@ def test_the_kind_of_a_source(source: str, kind: str) -> None:
         ("0", "v4l2:0 for a USB camera, picamera2:0 for one on the ribbon cable"),
         ("v4l2", "v4l2: and a device, such as v4l2:/dev/video0, or better its name in /dev/v4l/by-id"),
         ("v4l2: ", "v4l2: and a device, such as v4l2:/dev/video0, or better its name in /dev/v4l/by-id"),
+        ("rstp://door/1", "one of rtsp, rtsps, rtmp, http, https, tcp, udp, srt in front of ://; rtsp?"),
+        ("RTSP://door/1", "one of rtsp, rtsps, rtmp, http, https, tcp, udp, srt in front of ://; rtsp?"),
+        ("rtsp://anna:a/b@door/1", "rtsp://USER:PASSWORD@HOST/PATH, / and # written %2F and %23"),
+        ("rtsp://anna:a#b@door/1", "rtsp://USER:PASSWORD@HOST/PATH, / and # written %2F and %23"),
         ("gstreamer:", "gstreamer: and a pipeline as gst-launch-1.0 takes it, without a sink"),
     ],
 )

@@ -955,6 +955,22 @@ class TestStatus:
 
         assert rig.happened()[:2] == [(reports.CameraLost, "no frame for 0 s"), (reports.CameraBack, "")]
 
+    def test_one_that_gives_a_frame_and_dies_over_and_over_is_tried_less_and_less_often(self) -> None:
+        class Flapping(Film):
+            def read(self, timeout_s: float) -> Frame | None:
+                if self.given == self.opened:
+                    raise CameraLost("gone again")
+                self._script.append(frame(seq=self.given))
+                return super().read(timeout_s)
+
+        film = Flapping(live=True)
+        rig = Rig({"front": (film, Watcher())})
+        rig.daemon.start()
+        assert rig.daemon.wait(5.0) is None
+        rig.daemon.stop()
+        # Waits of at least 0.25, 0.5, 1, 2 s; of 0.25 s each it would be 20.
+        assert 2 <= film.opened <= 6
+
     def test_a_source_that_stays_silent_is_opened_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("edge.pipeline.SILENT_AFTER_S", 0.1)
         with gate() as quiet, gate() as never:

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +93,11 @@ class Driver:
         python = sys.executable if ours or not Path(SYSTEM_PYTHON).exists() else SYSTEM_PYTHON
         return [python, "-c", _BOOT, self.module, *map(str, dict.fromkeys([self.directory, _CHILDREN]))]
 
+    def environment(self) -> dict[str, str]:
+        """What a driver has to know: nothing of our configuration, and nothing that is for our Python. Not the one that
+        native code sees either, where MediaPipe's points to a proxy that is none."""
+        return {name: value for name, value in os.environ.items() if not name.startswith(("EDGE_POSE", "PYTHON"))}
+
 
 DRIVERS: Mapping[str, Driver] = {
     "picamera2": Driver("picamera", ("picamera2", "libcamera")),
@@ -125,7 +130,8 @@ class Child:
                 driver.command(),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={**os.environ},  # not the one that native code sees: MediaPipe's points to a proxy that is none
+                env=driver.environment(),
+                start_new_session=True,  # Ctrl-C is ours, also before it is ready to say so
             )
         except OSError:
             ours.close()
@@ -149,7 +155,11 @@ class Child:
                 content, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 20, 1)
             except ConnectionError:
                 content, descriptors = b"", []
-            self._descriptors += descriptors
+            for descriptor in descriptors:
+                if self._descriptors:  # one is all there is to share
+                    os.close(descriptor)
+                else:
+                    self._descriptors.append(descriptor)
             if not content:
                 raise ChildEndedError(self._how_it_ended())
             self._arrived += content
@@ -225,7 +235,14 @@ class DriverSource:
     """
 
     def __init__(
-        self, camera: str, driver: Driver, shown: str, request: Mapping[str, Any], *, waits: bool = False
+        self,
+        camera: str,
+        driver: Driver,
+        shown: str,
+        request: Mapping[str, Any],
+        *,
+        waits: bool = False,
+        on_lost: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._camera = camera
         self._driver = driver
@@ -254,6 +271,7 @@ class DriverSource:
         self._stamps: deque[tuple[int, int, int]] = deque(maxlen=_STAMPS)  # the driver's, seq, captured_ns
         self.lost = 0
         """Frames that the camera gave and nobody took in time."""
+        self._on_lost = on_lost
         self.turned = UPRIGHT
         """What the camera has done by itself to the frame that was read last: the flips asked for, or nothing."""
 
@@ -330,6 +348,7 @@ class DriverSource:
                 return self._frame(header)
             case "packet":
                 self._packets.append((header["stamp_ns"], header["keyframe"], message.payload))
+                del self._packets[:-_STAMPS]  # of frames that never came
             case "opened":
                 self._opened(header)
             case "log":
@@ -374,6 +393,7 @@ class DriverSource:
             raise CameraLost(f"{self._shown}: {_NONSENSE}")
         slot, stamp_ns = header["slot"], header["stamp_ns"]
         self.lost += header["lost"]
+        self._on_lost(header["lost"])
         planes = [Plane(**plane) for plane in header["planes"]]
         try:
             rgb, video = self._pictures(slot, planes)

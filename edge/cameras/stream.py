@@ -84,6 +84,7 @@ class StreamSource:
         self._decoded: Iterator[tuple[VideoFrame, int] | None] = iter(())
         self._waiting: tuple[VideoFrame, int] | None = None
         self._seq = 0
+        self._told = ""
         self._clock = CaptureClock()
         self._opened_ns = 0
         self._converter = VideoReformatter()
@@ -196,6 +197,7 @@ class StreamSource:
     def _received(self, stream: VideoStream) -> Iterator[tuple[VideoFrame, int] | None]:
         """Each frame with the time.monotonic_ns of its capture; None for what is left out."""
         assert self._container is not None, "frames come of an open container"
+        self._tell(stream)
         arrivals, backlog = Arrivals(), Backlog(_BACKLOG_MOST_NS)
         is_held_back = self._container.format.name == "rtsp" and stream.codec_context.name in _PARSED
         begins: deque[tuple[int | None, int]] = deque(maxlen=_REORDERED)
@@ -215,6 +217,14 @@ class StreamSource:
                 yield None if backlog.holds(stamp_ns, arrived_ns) else (frame, captured_ns)
         if not decodable:
             raise self._error(f"{self._shown}: no picture in it can be decoded; give a stream that ffplay shows")
+
+    def _tell(self, stream: VideoStream) -> None:
+        """What has been opened; once, and again when it is something else than before."""
+        codec = stream.codec_context
+        told = f"{codec.name} {codec.width}x{codec.height}" if codec.width else codec.name
+        level = logging.DEBUG if told == self._told else logging.INFO
+        of_camera(log, self._camera).log(level, "camera %s: %s, %s", self._camera, self._shown, told)
+        self._told = told
 
     def _decode(self) -> Iterator[tuple[VideoFrame, int] | None]:
         """Each frame with its time in ns since the beginning, loops included; None for what can't be decoded."""

@@ -44,7 +44,8 @@ _LINE_EVERY_S = 5.0
 
 def demo(
     source: Annotated[
-        str | None, typer.Option(help="A video file, an rtsp:// address or synthetic, instead of the bundled clip.")
+        str | None,
+        typer.Option(help="What camera.NAME.source can be, instead of the bundled clip."),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0, help="How long; 0: until Ctrl-C. Default: 20, with --viewer 0.")

@@ -51,6 +51,8 @@ def doctor(config: ConfigFile = None, sets: Sets = None, save: _Save = None, *, 
             loaded = None
     except ConfigError as error:
         loaded = error
+    if save is not None and loaded is None:
+        fail(ExitCode.USAGE, f"--save {save}: no camera is configured, give one with --set camera.front.source=...")
     if save is not None and isinstance(loaded, LoadedConfig):
         mode = loaded.config.privacy.mode
         if most_shown(mode) < Shows.PICTURES:

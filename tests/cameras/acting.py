@@ -137,6 +137,10 @@ def chatter(outlet: Outlet, _: dict[str, Any]) -> None:
         outlet.log("warning", "element0: as it was")
 
 
+def late(outlet: Outlet, _: dict[str, Any]) -> None:
+    outlet.lost(7)
+
+
 STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "open": opened,
     "encoding": encoding,
@@ -151,6 +155,7 @@ STEPS: dict[str, Callable[[Outlet, dict[str, Any]], None]] = {
     "damaged": damaged,
     "end": lambda outlet, _: outlet.ended(),
     "clocks": clocks,
+    "late": late,
     "nonsense": nonsense,
     "environment": environment,
     "babble": babble,

@@ -245,6 +245,29 @@ def test_a_child_whose_daemon_went_while_it_started_opens_nothing() -> None:
     assert child._process.wait(20) == 0
 
 
+def test_frames_that_nobody_took_are_counted() -> None:
+    lost: list[int] = []
+    source = DriverSource("front", ACTING, "acting", {"source": "open late 1 end"}, waits=True, on_lost=lost.append)
+    assert len(frames_of(source)) == 1
+    assert (sum(lost), source.lost) == (7, 7)
+
+
+def test_a_driver_hears_nothing_of_our_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_POSE__MQTT__URL", "mqtt://anna@hub")
+    monkeypatch.setenv("PYTHONPATH", "/of/our/python")
+    monkeypatch.setenv("LIBCAMERA_LOG_LEVELS", "*:DEBUG")
+    source = acting("open 1 wait")
+    with source:
+        next_frame(source)
+        assert source._child is not None
+        environment = Path(f"/proc/{source._child._process.pid}/environ")
+        if os.geteuid() == 0:  # its memory is closed to whom it belongs to
+            told = environment.read_bytes().split(b"\0")
+            assert b"LIBCAMERA_LOG_LEVELS=*:DEBUG" in told
+            assert not [each for each in told if each.startswith((b"EDGE_POSE", b"PYTHON"))]
+        assert os.getsid(source._child._process.pid) == source._child._process.pid, "Ctrl-C does not reach it"
+
+
 def test_a_frozen_child_is_ended() -> None:
     source = acting("open 1 wait")
     with source:

@@ -58,6 +58,12 @@ def test_a_picture_of_each_camera_is_kept_on_request(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["front.jpg"]
 
 
+def test_a_picture_of_no_camera_is_refused(tmp_path: Path) -> None:
+    doctor = edge_pose("doctor", "--save", str(tmp_path / "pictures"))
+    assert (doctor.returncode, doctor.stdout) == (2, "")
+    assert "no camera is configured, give one with --set camera.front.source=..." in doctor.stderr
+
+
 @pytest.mark.parametrize("mode", ["mask", "landmarks"])
 def test_nobody_sees_a_picture_where_privacy_forbids_it(mode: str, tmp_path: Path) -> None:
     doctor = edge_pose("doctor", "--save", str(tmp_path / "pictures"), *run_settings(privacy__mode=mode))

@@ -87,7 +87,7 @@ def test_what_is_wrong_is_one_line(do: Job) -> None:
         "",
         "CameraUnusable: v4l2:0: it has no control smile: ",
         "CameraUnusable: v4l2:0: it has no pixel format H264: YUYV, UYVY, ",
-        "CameraUnusable: v4l2:/dev/null: /dev/null is no video device; edge-pose doctor lists the devices that do",
+        "CameraUnusable: v4l2:/dev/null: /dev/null is no video device; edge-pose doctor lists what there is",
         "CameraLost: v4l2:5: no such device; is it plugged in? edge-pose doctor lists what there is",
     )
     assert len(said) == len(expected)

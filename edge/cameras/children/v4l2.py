@@ -190,7 +190,7 @@ def _busy() -> Failed:
 def _capability(device: int, path: str) -> kernel.Capability:
     """Raises Failed when it does not capture video, in one plane, by streaming."""
     capability = kernel.Capability()
-    remedy = "edge-pose doctor lists the devices that do"
+    remedy = "edge-pose doctor lists what there is"
     try:
         kernel.call(device, kernel.QUERYCAP, capability)
     except OSError as error:
@@ -327,8 +327,9 @@ def _set_controls(device: int, controls: Mapping[str, object]) -> None:
         except OSError as error:
             if error.errno in _GONE:
                 raise Failed("it was unplugged") from None
-            # An exposure, for example, while the camera's own automatic is on.
-            raise Failed(f"control {name} = {value}: {kernel.reason(error)}", lost=False) from None
+            # EBUSY: an exposure, for example, while the camera's own automatic is on. A cable's trouble passes.
+            wrong = error.errno in (errno.EINVAL, errno.ERANGE, errno.EACCES, errno.EBUSY)
+            raise Failed(f"control {name} = {value}: {kernel.reason(error)}", lost=not wrong) from None
 
 
 def _controls(device: int) -> Iterator[kernel.QueryCtrl]:
