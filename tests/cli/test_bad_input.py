@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.config import SOURCES
 from tests.cli.command import COMMAND, edge_pose, run_settings
 from tests.conftest import CLIP, eventually
 from tests.mqtt.test_sink import subscriber
@@ -22,7 +23,7 @@ from tests.servers import Server, certificates, free_port, mosquitto, tls_settin
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("model")]
 
 CAMERA = "--set: camera.front.source"
-REMEDY = "give the path of a video file, an rtsp:// address, or synthetic"
+REMEDY = f"give {SOURCES}"
 
 
 def reported(run: subprocess.CompletedProcess[str]) -> list[str]:
