@@ -28,7 +28,7 @@ from edge.errors import CameraError
 from edge.inference import Estimators
 from edge.lanes import Outlets
 from edge.pacing import Deadline
-from edge.pipeline import CameraPipeline
+from edge.pipeline import STEADY_AFTER_S, CameraPipeline
 from edge.reports import Happening
 from edge.stats import CameraStatus, Stats
 from edge.vision.frame import Frame
@@ -230,6 +230,7 @@ def rounds(count: str) -> dict[str, Any]:
         until(lambda captured=captured: daemon.online and daemon.captured > captured)
         back_s.append(round(time.monotonic() - there_s, 2))
         places.append(opened())
+        until(lambda there_s=there_s: time.monotonic() > there_s + back_s[-1] + STEADY_AFTER_S + 0.5)  # it works again
     until(lambda: daemon.captured > 10)
     after = kept()
     happened = daemon.happened
