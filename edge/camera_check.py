@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import app, jpeg
-from edge.cameras.children.v4l2 import BUSY, NO_PERMISSION
+from edge.cameras.children.v4l2 import BUSY, NO_PERMISSION, device_path
 from edge.cameras.driver import DRIVERS, Driver, DriverSource, listed
 from edge.cameras.oriented import Oriented
 from edge.config import CameraConfig, Config
@@ -68,7 +68,6 @@ def check(name: str, camera: CameraConfig, save: Path | None = None) -> Iterator
 
 def _seen(source: FrameSource) -> _Seen | None:
     """None: no picture has come. Raises CameraError."""
-    deadline = Deadline(TIMEOUT_S)
     frame: Frame | None = None
     times_ns: list[int] = []
     ages_ns: list[int] = []
@@ -124,17 +123,7 @@ def _trouble(part: str, camera: CameraConfig, error: CameraError, remedy: str) -
     detail = str(error)
     device = device_of(camera.source)
     if device is not None and (at := detail.find(BUSY)) >= 0:
-        who = holders(device)
-        told = ", ".join(map(str, who)) or ("nobody is seen" if os.geteuid() == 0 else "only root can see which")
-        detail = f"{detail[:at]}{BUSY}: {told}"
-        if not who and (perhaps := hidden_children()):
-            detail = f"{detail[:at]}{BUSY}: perhaps {', '.join(map(str, perhaps))}, only root can see"
-            return Finding(
-                part, Verdict.WARNING, detail, "stop the service to try the camera by itself, or run as root"
-            )
-        if who and all(holder.ours for holder in who):
-            return Finding(part, Verdict.WARNING, detail, "stop the service to try the camera by itself")
-        return failed(part, detail, "end that program; run would wait for it")
+        return _busy(part, detail[:at] + BUSY, device)
     if device is not None and NO_PERMISSION in detail:
         remedy = _group_remedy(device)
     elif isinstance(error, CameraLost):
@@ -142,12 +131,24 @@ def _trouble(part: str, camera: CameraConfig, error: CameraError, remedy: str) -
     return failed(part, detail, remedy, error.exit_code)
 
 
+def _busy(part: str, detail: str, device: Path) -> Finding:
+    """Somebody uses it: who, as far as this user may see. That it is our own service is no failure."""
+    remedy = "stop the service to try the camera by itself"
+    who = holders(device)
+    told = ", ".join(map(str, who))
+    if who and all(holder.ours for holder in who):
+        return Finding(part, Verdict.WARNING, f"{detail}: {told}", remedy)
+    if not who and (perhaps := hidden_children()):
+        told = f"perhaps {', '.join(map(str, perhaps))}, only root can see"
+        return Finding(part, Verdict.WARNING, f"{detail}: {told}", f"{remedy}, or run as root")
+    told = told or ("nobody is seen" if os.geteuid() == 0 else "only root can see which")
+    return failed(part, f"{detail}: {told}", "end that program; run would wait for it")
+
+
 def device_of(source: str) -> Path | None:
     """The device behind v4l2:, whether it is there or not."""
     kind, _, place = source.partition(":")
-    if kind != "v4l2":
-        return None
-    return Path(f"/dev/video{place}" if place.isdecimal() else place)
+    return Path(device_path(place)) if kind == "v4l2" else None
 
 
 def _group_remedy(device: Path) -> str:

@@ -49,7 +49,7 @@ def picture_of(pipeline: str) -> UInt8Array:
 
 
 def wanting(pipeline: str, **wanted: object) -> DriverSource:
-    request = {"source": pipeline, **WANTED, **wanted}
+    request = {**WANTED, "source": pipeline, **wanted}
     return DriverSource("front", DRIVERS["gstreamer"], f"gstreamer:{pipeline}", request, waits=True)
 
 

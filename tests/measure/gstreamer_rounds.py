@@ -13,28 +13,19 @@ import functools
 import os
 import signal
 
+from edge.app import driver_request
 from edge.cameras.driver import DRIVERS, DriverSource
+from edge.config import CameraConfig
+from edge.vision.geometry import View
 from tests.camera_rounds import Watched, rounds, told, watched
 
-WANTED = {
-    "width_px": 640,
-    "height_px": 480,
-    "fps": 30.0,
-    "video_width_px": 0,
-    "video_height_px": 0,
-    "pixel_format": "auto",
-    "sensor_mode": "",
-    "encoder": True,
-    "controls": {},
-    "flip_horizontal": False,
-    "flip_vertical": False,
-}
+WANTED = driver_request(CameraConfig(source="gstreamer:-"), View())
 """What a child is asked for of a camera of which nothing else is configured."""
 
 
 def pipeline_source(pipeline: str, *, waits: bool = False) -> DriverSource:
     shown = f"gstreamer:{pipeline}"
-    return DriverSource("front", DRIVERS["gstreamer"], shown, {"source": pipeline, **WANTED}, waits=waits)
+    return DriverSource("front", DRIVERS["gstreamer"], shown, {**WANTED, "source": pipeline}, waits=waits)
 
 
 def disturb(camera: Watched, source: DriverSource, signal_number: int) -> float:

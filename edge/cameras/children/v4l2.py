@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import errno
+import grp
 import mmap
 import os
 import select
@@ -119,13 +121,11 @@ def control_value(query: kernel.QueryCtrl, name: str, value: object, menu: Mappi
         raise Failed(f"control {name} = {value}: expected one of {choices}", lost=False)
     if query.type == kernel.CTRL_TYPE_BUTTON and value is True:
         return 0  # whatever is written presses it
-    # nan and the infinities are in no range, and no whole number outside of it either
-    in_range = isinstance(value, (bool, int, float)) and query.minimum <= value <= query.maximum
-    whole = int(value) if isinstance(value, (bool, int, float)) and in_range else None
-    if whole is None or whole != value:
-        expected = f"a whole number from {query.minimum} to {query.maximum}"
-        raise Failed(f"control {name} = {value}: expected {expected}", lost=False)
-    return whole
+    # nan and the infinities are in no range
+    if isinstance(value, (bool, int, float)) and query.minimum <= value <= query.maximum and int(value) == value:
+        return int(value)
+    expected = f"a whole number from {query.minimum} to {query.maximum}"
+    raise Failed(f"control {name} = {value}: expected {expected}", lost=False)
 
 
 def control_key(name: str) -> str:
@@ -142,8 +142,13 @@ def main(outlet: Outlet, request: dict[str, Any]) -> None:
         _stream(outlet, device, path, request)
 
 
+def device_path(source: str) -> str:
+    """Of a path or a number, whether the device is there or not."""
+    return f"/dev/video{source}" if source.isdecimal() else source
+
+
 def _where(source: str, identity: str) -> str:
-    path = f"/dev/video{source}" if source.isdigit() else source
+    path = device_path(source)
     if identity:
         candidates = list(_capturing())
         here = os.path.realpath(path)
@@ -172,8 +177,6 @@ def _unopened(path: str, error: OSError) -> Failed:
         return Failed("no such device", remedy="is it plugged in? edge-pose doctor lists what there is")
     if error.errno in (errno.EACCES, errno.EPERM):
         try:
-            import grp  # noqa: PLC0415 - only for a message
-
             group = grp.getgrgid(Path(path).stat().st_gid).gr_name
         except (OSError, KeyError):
             group = "video"
@@ -504,7 +507,7 @@ def _hand_over(outlet: Outlet, memory: mmap.mmap, buffer: kernel.Buffer, plane: 
     outlet.slot(slot)[:nbytes] = memoryview(memory)[:nbytes]
     has_clock = buffer.flags & kernel.BUF_FLAG_TIMESTAMP_MASK == kernel.BUF_FLAG_TIMESTAMP_MONOTONIC
     stamp_ns = buffer.tv_sec * 1_000_000_000 + buffer.tv_usec * 1000
-    sized = Plane(**{**plane.__dict__, "nbytes": nbytes})
+    sized = dataclasses.replace(plane, nbytes=nbytes)
     outlet.frame(slot, [sized], stamp_ns=stamp_ns, clock="monotonic" if has_clock else "arrival")
     return 0
 
