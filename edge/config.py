@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -204,6 +205,51 @@ Fractions = Annotated[
 ]
 """[left, top, width, height] of a part of a picture."""
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+Place = tuple[float, float]
+"""[x, y] in a picture, as fractions of its width and height."""
+_PLACE: dict[str, JsonValue] = {
+    "type": "array",
+    "items": {"type": "number", "minimum": 0, "maximum": 1, "unit": "fractions of the picture"},
+    "minItems": 2,
+    "maxItems": 2,
+}
+_SHORTEST_LINE = 0.01
+_SMALLEST_ZONE = 1e-4
+
+
+def _place(value: object) -> object:
+    numbers = value if isinstance(value, list | tuple) else ()
+    if len(numbers) != 2 or any(isinstance(each, bool) or not isinstance(each, int | float) for each in numbers):
+        raise ValueError("[x, y], two fractions of the picture's sides such as [0.25, 0.9]")
+    for each in numbers:
+        if not 0 <= each <= 1:
+            raise ValueError(f"x and y from 0 to 1, not {each:g}")
+    return value
+
+
+def _polygon(value: object) -> object:
+    """Corners in order, around something."""
+    if not isinstance(value, list | tuple) or not 3 <= len(value) <= _MOST_CORNERS:
+        raise ValueError(f"3 to {_MOST_CORNERS} corners such as [[0.1, 0.5], [0.4, 0.5], [0.4, 1], [0.1, 1]]")
+    for number, corner in enumerate(value, start=1):
+        try:
+            _place(corner)
+        except ValueError as error:
+            raise ValueError(f"corner {number} as {error}") from None
+    if abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(value, [*value[1:], value[0]], strict=True))) / 2 < (
+        _SMALLEST_ZONE
+    ):
+        raise ValueError("corners around a part of the picture; these lie on a line, or its edges cross")
+    return value
+
+
+_MOST_CORNERS = 64
+BodyPoint = Literal["feet", "hips", "head"]
+"""Where a body is: the middle of its feet, hips or head, as far as they are seen."""
+
+PeopleEvents = Literal["presence", "posture", "hands", "falls", "zones", "lines", "count"]
+"""What is told of people by events."""
 Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
 """What the daemon can be asked for over MQTT."""
 SettingValue = bool | int | float | str
@@ -245,7 +291,7 @@ def can_be_set_at_run_time(key: str) -> bool:
 
 
 class MountConfig(_Section):
-    """How a camera hangs, where something is to be told against the floor or gravity."""
+    """How a camera hangs. With this table people's tilts are told against gravity, without it against the picture."""
 
     tilt_deg: Annotated[float, Field(ge=-90, le=90, strict=True)] = Field(
         0.0,
@@ -260,6 +306,38 @@ class MountConfig(_Section):
         "that right; what is upright then leans to the left",
         json_schema_extra=_unit("degrees"),
     )
+
+
+class ZoneConfig(_Section):
+    """A part of the picture. Who enters or leaves it is told by events."""
+
+    polygon: Annotated[
+        tuple[Place, ...], BeforeValidator(_polygon), WithJsonSchema({"type": "array", "items": _PLACE, "minItems": 3})
+    ] = Field(
+        title="Polygon",
+        description="its corners, each [x, y], x from the left and y from the top of the picture that is seen",
+    )
+    point: BodyPoint = Field(
+        "feet", title="Point", description="of a body: where it is counts; while it is not seen nothing changes"
+    )
+
+
+class LineConfig(_Section):
+    """A line across the picture. Who crosses it is told by events."""
+
+    begin: Annotated[Place, BeforeValidator(_place), WithJsonSchema(_PLACE)] = Field(
+        title="Begin", description="[x, y], as with zones"
+    )
+    end: Annotated[Place, BeforeValidator(_place), WithJsonSchema(_PLACE)] = Field(
+        title="End", description="[x, y]: who looks from begin to it has a left and a right"
+    )
+    point: BodyPoint = Field("feet", title="Point", description="as with zones")
+
+    @model_validator(mode="after")
+    def _is_a_line(self) -> Self:
+        if math.dist(self.begin, self.end) < _SHORTEST_LINE:
+            raise ValueError("an end that is not its beginning")
+        return self
 
 
 _StreamSide = Annotated[int, Field(ge=0, le=7680, multiple_of=2, strict=True)]
@@ -341,7 +419,19 @@ class CameraConfig(_Section):
         title="Region of interest",
         description="[left, top, width, height] of where people are looked for, in the picture that remains",
     )
-    mount: MountConfig = Field(MountConfig(), title="Mount")
+    mount: MountConfig | None = Field(None, title="Mount")
+    zone: dict[Name, ZoneConfig] = Field(
+        {},
+        title="Zones",
+        description="one table a zone, [camera.NAME.zone.ZONE]",
+        json_schema_extra={"additionalProperties": False},
+    )
+    line: dict[Name, LineConfig] = Field(
+        {},
+        title="Lines",
+        description="one table a line, [camera.NAME.line.LINE]",
+        json_schema_extra={"additionalProperties": False},
+    )
     paused: bool = Field(
         False,
         title="Paused",
@@ -403,6 +493,48 @@ class PoseConfig(_Section):
         "are more cores than cameras and memory is free",
         json_schema_extra=_unit("workers") | _AT_RUN_TIME,
     )
+
+
+def _seconds(default: float, title: str, description: str, *, most: int = 60) -> Any:
+    extra = _unit("s") | _AT_RUN_TIME
+    return Field(default, ge=0, le=most, strict=True, title=title, description=description, json_schema_extra=extra)
+
+
+class PeopleConfig(_Section):
+    """What is made of poses: who is who, how they move, and what is told of them by events."""
+
+    smoothing: Literal["off", "light", "strong"] = Field(
+        "light",
+        title="Smoothing",
+        description="of landmarks, by the One Euro filter; strong lags behind fast motion",
+        json_schema_extra=_AT_RUN_TIME,
+    )
+    forget_after_s: Annotated[float, Field(ge=0.1, le=60, strict=True)] = Field(
+        2.0,
+        title="Forget after",
+        description="who is not seen for so long has left; who comes back sooner keeps the id",
+        json_schema_extra=_unit("s") | _AT_RUN_TIME,
+    )
+    events: tuple[PeopleEvents, ...] = Field(
+        get_args(PeopleEvents), title="Events", description="what is told by events; an empty list: nothing"
+    )
+    posture_after_s: float = _seconds(0.5, "Posture after", "a posture counts that was taken for so long")
+    hands_after_s: float = _seconds(0.3, "Hands after", "hands that were raised, or lowered, for so long count")
+    zone_after_s: float = _seconds(0.3, "Zone after", "who is in a zone, or out of it, for so long has changed it")
+    count_after_s: float = _seconds(0.5, "Count after", "a number of people counts that was there for so long")
+    fall_speed_bl_s: Annotated[float, Field(ge=0.1, le=5, strict=True)] = Field(
+        0.7,
+        title="Fall's speed",
+        description="somebody whose body goes down at least so fast may be falling; bl is the body's own length",
+        json_schema_extra=_unit("bl/s") | _AT_RUN_TIME,
+    )
+    fall_tilt_deg: Annotated[float, Field(ge=20, le=90, strict=True)] = Field(
+        50.0,
+        title="Fall's tilt",
+        description="and has fallen when the torso then leans at least so far from upright",
+        json_schema_extra=_unit("degrees") | _AT_RUN_TIME,
+    )
+    fall_still_s: float = _seconds(1.0, "Fall's stillness", "and stays down for so long")
 
 
 class MqttConfig(_Section):
@@ -603,6 +735,7 @@ class Config(_Section):
         json_schema_extra={"additionalProperties": False},
     )
     pose: PoseConfig = Field(PoseConfig(), title="Pose estimator")
+    people: PeopleConfig = Field(PeopleConfig(), title="People")
     mqtt: MqttConfig = Field(MqttConfig(), title="MQTT")
     rerun: RerunConfig = Field(RerunConfig(), title="Rerun")
     privacy: PrivacyConfig = Field(PrivacyConfig(), title="Privacy")
@@ -610,6 +743,7 @@ class Config(_Section):
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "pose": PoseConfig,
+    "people": PeopleConfig,
     "mqtt": MqttConfig,
     "rerun": RerunConfig,
     "privacy": PrivacyConfig,

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edge.addresses import without_credentials
-from edge.config import SECTIONS, CameraConfig, Config, MountConfig, SettingValue
+from edge.config import SECTIONS, CameraConfig, Config, LineConfig, MountConfig, SettingValue, ZoneConfig
 from edge.errors import ConfigError, ConfigProblem
 
 SYSTEM_FILE = Path("/etc/edge-pose/config.toml")
@@ -329,6 +329,8 @@ def _without_arms(keys: Keys) -> Keys:
     """Behind a key may stand a union's arm, or a place in a list."""
     if keys[:2] in _CHOICES.keys() | _LISTS:
         return keys[:2]
+    if keys[:1] == ("camera",) and keys[2:3] in {("zone",), ("line",)}:
+        return keys[:5]
     return keys[:4] if _is_control(keys) else keys
 
 
@@ -346,7 +348,7 @@ _CHOICES: Mapping[Keys, str] = {
     ("pose", "workers"): "a whole number from 1 to 16, or 'auto'",
 }
 """Keys that are a number or a word, and what is expected of them."""
-_LISTS = {("mqtt", "url"), ("mqtt", "commands")}
+_LISTS = {("mqtt", "url"), ("mqtt", "commands"), ("people", "events")}
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 120
@@ -361,6 +363,10 @@ def _nearest(keys: Keys) -> str | None:
             here = CameraConfig
         case ["camera", _, "mount"]:
             here = MountConfig
+        case ["camera", _, "zone", _]:
+            here = ZoneConfig
+        case ["camera", _, "line", _]:
+            here = LineConfig
     near = difflib.get_close_matches(key, here.model_fields if here else (), n=1)
     if near:
         return near[0]

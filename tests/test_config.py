@@ -118,6 +118,15 @@ def test_what_can_be_set_from_afar_is_a_list_that_nobody_makes_longer_by_the_way
         "pose.workers",
         "pose.max_people",
         "pose.segmentation",
+        "people.smoothing",
+        "people.forget_after_s",
+        "people.posture_after_s",
+        "people.hands_after_s",
+        "people.zone_after_s",
+        "people.count_after_s",
+        "people.fall_speed_bl_s",
+        "people.fall_tilt_deg",
+        "people.fall_still_s",
         "mqtt.landmarks_hz",
         "mqtt.summary_hz",
         "mqtt.landmarks_format",
@@ -171,3 +180,41 @@ def test_the_kind_of_a_source(source: str, kind: str) -> None:
 def test_a_source_that_is_not_quite_one_is_told_what_is_meant(source: str, expected: str) -> None:
     with pytest.raises(ValueError, match=re.escape(expected)):
         CameraConfig(source=source)
+
+
+@pytest.mark.parametrize(
+    ("polygon", "expected"),
+    [
+        ([[0, 0], [1, 1]], "3 to 64 corners such as"),
+        ("all", "3 to 64 corners"),
+        ([[0, 0], [1, 1], [0.5, 0.5]], "these lie on a line, or its edges cross"),
+        ([[0, 0], [1, 1], [1, 0], [0, 1]], "these lie on a line, or its edges cross"),
+        ([[0, 0], [1, 0], [1.2, 1]], "corner 3 as x and y from 0 to 1, not 1.2"),
+        ([[0, 0], [1, 0], [True, 1]], r"corner 3 as \[x, y\], two fractions"),
+        ([[0, 0], [1, 0], [float("nan"), 1]], "corner 3 as x and y from 0 to 1, not nan"),
+        ([[0, 0]] * 65, "3 to 64 corners"),
+    ],
+)
+def test_a_zone_is_a_part_of_the_picture(polygon: object, expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        CameraConfig.model_validate({"source": "synthetic", "zone": {"door": {"polygon": polygon}}})
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"begin": [0, 0], "end": [0, 0.001]}, "an end that is not its beginning"),
+        ({"begin": [0, 0]}, "Field required"),
+        ({"begin": [0, 0], "end": [2, 0]}, "x and y from 0 to 1, not 2"),
+        ({"begin": [0, 0], "end": [1, 0], "point": "knee"}, "'feet', 'hips' or 'head'"),
+    ],
+)
+def test_a_line_has_two_ends(keys: dict[str, object], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        CameraConfig.model_validate({"source": "synthetic", "line": {"door": keys}})
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "x" * 65, "ä"])
+def test_zones_and_lines_have_names_as_cameras_do(name: str) -> None:
+    with pytest.raises(ValidationError, match="1 to 64 letters"):
+        CameraConfig.model_validate({"source": "synthetic", "line": {name: {"begin": [0, 0], "end": [1, 1]}}})

@@ -115,10 +115,19 @@ def _page(schema: Mapping[str, Any]) -> Iterator[str]:
 def _tables(heading: str, table: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[str]:
     """A table, and those inside it."""
     keys = table["properties"]
-    yield from _table(heading, table, {name: key for name, key in keys.items() if "$ref" not in key})
-    for name, key in keys.items():
-        if "$ref" in key:
-            yield from _tables(f"{heading[:-1]}.{name}]", tables[key["$ref"].rpartition("/")[2]], tables)
+    inner = {name: found for name, key in keys.items() if (found := _inner(key)) is not None}
+    yield from _table(heading, table, {name: key for name, key in keys.items() if name not in inner})
+    for name, (below, reference) in inner.items():
+        yield from _tables(f"{heading[:-1]}.{name}{below}]", tables[reference.rpartition("/")[2]], tables)
+
+
+def _inner(key: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Of a key that is a table, or a table of such: what its name has below it, and the reference to what it holds."""
+    references = [arm["$ref"] for arm in (key, *key.get("anyOf", ())) if "$ref" in arm]
+    if references:
+        return "", references[0]
+    of_names = [each["$ref"] for each in key.get("patternProperties", {}).values() if "$ref" in each]
+    return (".NAME", of_names[0]) if of_names else None
 
 
 def _table(heading: str, table: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -148,7 +157,8 @@ def _values(key: Mapping[str, Any]) -> str:
     if "const" in key:
         return f"`{_toml(key['const'])}`"
     if key["type"] == "array":
-        number = f" of {key['minItems']}, each a" if "minItems" in key else " of"
+        more = "" if key.get("maxItems") == key.get("minItems") else " or more"
+        number = f" of {key['minItems']}{more}, each a" if "minItems" in key else " of"
         return f"list{number} {_values(key['items'])}"
     if not _is_number(key):
         text = "path" if key.get("format") == "path" else "text"
