@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge import tls
-from edge.config import CameraConfig, Config, RerunConfig
+from edge.config import CameraConfig, Config, MountConfig, RerunConfig
 from edge.device.health import MachineWatch
 from edge.errors import ConfigError
 from edge.event_log import EventLog
@@ -22,8 +22,9 @@ from edge.reports import DeviceInfo, Event, LinkState
 from edge.stats import CameraCounts, DropCause, Stats
 from edge.vision.frame import Filmed
 from edge.vision.geometry import Part
+from edge.vision.mount import Mount
 from edge.vision.observation import Observation
-from edge.vision.placement import Mount
+from edge.vision.zones import Line, Zone
 
 if TYPE_CHECKING:
     from edge.rerun_log.forwarder import Forwarder
@@ -307,14 +308,25 @@ def _scene_lane(config: Config, put: Callable[[Parcel], None], stats: Stats) -> 
         people=config.pose.max_people,
         put=put,
         mounts=mounts,
+        zones={name: zones(camera) for name, camera in config.camera.items()},
+        lines={name: lines(camera) for name, camera in config.camera.items()},
         outline=video(config) == "off",
     )
     return Lane("rerun scene", sink, stats, capacity=OBSERVATIONS, batch=RERUN_BATCH, linger_s=_RERUN_LINGER_S)
 
 
+def zones(camera: CameraConfig) -> tuple[Zone, ...]:
+    return tuple(Zone(name, zone.polygon, zone.point) for name, zone in camera.zone.items())
+
+
+def lines(camera: CameraConfig) -> tuple[Line, ...]:
+    return tuple(Line(name, line.begin, line.end, line.point) for name, line in camera.line.items())
+
+
 def mount(camera: CameraConfig) -> Mount:
     """How it hangs and what of its picture is seen: where bodies are put depends on both."""
-    return Mount(camera.mount.tilt_deg, camera.mount.roll_deg, Part(*camera.crop))
+    hangs = camera.mount or MountConfig()
+    return Mount(hangs.tilt_deg, hangs.roll_deg, Part(*camera.crop), known=camera.mount is not None)
 
 
 class _Notes:

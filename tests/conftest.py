@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import edge
+from edge.vision import observation
 from edge.vision.frame import Frame, Picture, PixelLayout
+from edge.vision.kinematics import bounding_box, kinematics
+from edge.vision.motion import Motion
+from edge.vision.observation import Observation, Person
 from edge.vision.pose import Pose
+from edge.vision.posture import Posture, PostureReading
 from edge.vision.skeleton import MEDIAPIPE_POSE
 
 CLIP = Path(edge.__file__).parent / "media" / "one_person_640x480_30fps.mp4"
@@ -40,6 +45,25 @@ def pose(*, x: float = 0.5, mask: tuple[int, int] | None = None) -> Pose:
         world_m=spiral.astype(np.float32),
         mask=None if mask is None else np.ones(mask, np.uint8),
     )
+
+
+def observe(seen: Frame, poses: Sequence[Pose], **times_ns: int) -> Observation:
+    """An observation in which each of `poses` is a person of their own, numbered from 1, of whom no more is known than
+    the pose tells. times_ns: arrived_ns and inference_ns."""
+    width_px, height_px = seen.rgb.width_px, seen.rgb.height_px
+    people = [
+        Person(
+            person_id=number,
+            pose=each,
+            box=bounding_box(each),
+            kinematics=kinematics(each, each.world_m, width_px, height_px),
+            motion=Motion(),
+            posture=PostureReading(Posture.UNKNOWN, 0.0, seen.monotonic_ns),
+            since_ns=seen.monotonic_ns,
+        )
+        for number, each in enumerate(poses, start=1)
+    ]
+    return observation.observe(seen, people, **times_ns)
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
-from edge.vision.geometry import WHOLE, Part
+from edge.vision.geometry import Part
 from edge.vision.kinematics import VISIBLE
+from edge.vision.mount import LEVEL, Mount, to_level
 from edge.vision.pose import Float32Array, Pose
 
 FIELD_OF_VIEW_DEG = 65.0
@@ -18,29 +17,6 @@ laptops are within ten degrees of it; distances go with the inverse of its half'
 
 _SEEN_AT_LEAST = 4
 _NEAREST_M, _FARTHEST_M = 0.2, 50.0
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """How a camera hangs, and what is seen of its picture.
-
-    tilt_deg: how far it looks down. roll_deg: how far it is turned clockwise, from behind it, in as far as its picture
-    was not turned back. crop: which part of that picture is the one that is seen.
-
-    A picture that is turned by quarters is that of a camera which hangs otherwise, and a mirrored one that of a camera
-    in a mirrored room; neither moves the middle or changes the longer side. A crop does both.
-    """
-
-    tilt_deg: float = 0.0
-    roll_deg: float = 0.0
-    crop: Part = WHOLE
-
-    @property
-    def is_level(self) -> bool:
-        return self.tilt_deg == self.roll_deg == 0
-
-
-LEVEL = Mount()
 
 
 def standing_m(pose: Pose, width_px: int, height_px: int, mount: Mount = LEVEL) -> Float32Array | None:
@@ -54,18 +30,9 @@ def standing_m(pose: Pose, width_px: int, height_px: int, mount: Mount = LEVEL) 
     hips_m = np.array(_hips_m(pose, width_px, height_px, mount.crop), np.float32)
     placed: Float32Array = pose.world_m + hips_m
     if not mount.is_level:
-        placed = placed @ _to_level(mount)
+        placed = placed @ to_level(mount)
     placed[:, 1] -= placed[:, 1].max()
     return placed
-
-
-@functools.lru_cache(maxsize=16)
-def _to_level(mount: Mount) -> Float32Array:
-    """(3, 3): rows in the camera's axes times this are in level ones."""
-    tilt, roll = math.radians(mount.tilt_deg), math.radians(mount.roll_deg)
-    unrolled = np.array([[math.cos(roll), math.sin(roll), 0], [-math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
-    level = np.array([[1, 0, 0], [0, math.cos(tilt), -math.sin(tilt)], [0, math.sin(tilt), math.cos(tilt)]])
-    return np.asarray(unrolled @ level, np.float32)
 
 
 def _hips_m(pose: Pose, width_px: int, height_px: int, crop: Part) -> tuple[float, float, float]:

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge.vision.observation import observe
-from tests.conftest import frame, pose
+from tests.conftest import frame, observe, pose
 
 
 def test_an_observation_is_of_its_frame() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.vision.geometry import Part, Turn
-from edge.vision.placement import FIELD_OF_VIEW_DEG, Mount, standing_m
+from edge.vision.mount import Mount
+from edge.vision.placement import FIELD_OF_VIEW_DEG, standing_m
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
 from tests.vision.test_geometry import parts
