@@ -6,12 +6,13 @@ and diagnosis.py, which tries them one by one.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import edge
 from edge import rerun_lanes, tls
 from edge.addresses import without_credentials
-from edge.config import DRIVERS, CameraConfig, Config, MountConfig, MqttConfig, Rate
+from edge.config import DRIVERS, CameraConfig, Config, MqttConfig, PeopleConfig, Rate
 from edge.control import Inbox
 from edge.daemon import Daemon, EndRequested
 from edge.device import board, clock
@@ -41,8 +42,9 @@ from edge.rerun_lanes import OBSERVATIONS, RerunLanes
 from edge.settings import Settings
 from edge.stats import DropCause, FrameRates, Stats
 from edge.vision.geometry import UPRIGHT, WHOLE, Part, Turn, View
+from edge.vision.mount import Mount
 from edge.vision.observation import Observation
-from edge.vision.placement import Mount
+from edge.vision.people import Rules
 
 if TYPE_CHECKING:
     from edge.cameras.driver import DriverSource
@@ -63,6 +65,7 @@ class _CameraParts:
 
     source: CameraConfig
     pose: object
+    rules: Rules
     paused: bool
 
 
@@ -102,6 +105,7 @@ class App:
         self._source_of = sources or (lambda name, camera: frame_source(name, camera, self.stats))
         self._versions = versions()
         self.events = EventLog(self.session)
+        self._person_ids: dict[str, Iterator[int]] = {}
         self.outbox: Outbox | None = None
         self._standing: Standing | None = None
         self._rerun = RerunLanes(self.session, self.stats, self.events)
@@ -141,8 +145,8 @@ class App:
         """Change over to another configuration: only what differs is exchanged, the rest goes on undisturbed.
 
         settings: what of it was set at run time, by default as before. Returns the names of what was exchanged, "mqtt",
-        "rerun", "camera front", and of what changed in its place, "mqtt streams", "privacy", "pose of front", "pause of
-        front".
+        "rerun", "camera front", and of what changed in its place, "mqtt streams", "privacy", "pose of front", "people
+        of front", "pause of front".
         Raises OrderRefused when a part does not work as it should; everything is as before then, but for a gap where
         parts were exchanged and back again. Raises UnforeseenError when not even that works. step: called a few times a
         second while this waits.
@@ -163,7 +167,7 @@ class App:
         raise OrderRefused(why)
 
     def _become(self, config: Config, model: Model, settings: Settings, step: Callable[[], None]) -> list[str]:
-        streams, privacy = _streams(self.config.mqtt), self.config.privacy
+        streams, privacy = _streams(self.config), self.config.privacy
         # A stricter mode counts from here on, before anything is fetched, loaded or waited for, and a more open one at
         # the very end: until then something may still refuse it.
         opens = most_shown(config.privacy.mode) > most_shown(privacy.mode)
@@ -177,7 +181,7 @@ class App:
         cameras = self._change_cameras(model, exchanged, groups, step, last=last)
         self._tell()
         self._core_dumps.allow(config.privacy.mode)
-        in_place = ["mqtt streams"] if "mqtt" not in exchanged and streams != _streams(config.mqtt) else []
+        in_place = ["mqtt streams"] if "mqtt" not in exchanged and streams != _streams(config) else []
         in_place += ["privacy"] if privacy != config.privacy else []
         return [*exchanged, *in_place, *cameras]
 
@@ -203,6 +207,7 @@ class App:
             for name in stay
             if running[name].pose != wanted[name].pose and not self.daemon.cameras[name].ended
         }
+        rules = [name for name in stay if running[name].rules != wanted[name].rules]
         pauses = [name for name in stay if running[name].paused != wanted[name].paused]
         gone = [name for name in running if name not in wanted]
         built: dict[str, LaneGroup | None] = {}
@@ -227,6 +232,9 @@ class App:
                 self._load(inference, step)
                 self.daemon.exchange_estimator(name, inference, step)
                 running[name] = replace(running[name], pose=wanted[name].pose)
+            for name in rules:
+                self.daemon.cameras[name].adopt(wanted[name].rules)
+                running[name] = replace(running[name], rules=wanted[name].rules)
             for name in pauses:
                 self.daemon.cameras[name].pause(wanted[name].paused)
                 running[name] = wanted[name]
@@ -239,7 +247,7 @@ class App:
             for inference in [new for name, new in swaps.items() if running[name].pose != wanted[name].pose]:
                 inference.relieve()
         self.stats.count(list(wanted))
-        changed = {"camera": [*gone, *anew], "pose of": swaps, "pause of": pauses}
+        changed = {"camera": [*gone, *anew], "pose of": swaps, "people of": rules, "pause of": pauses}
         return [f"{what} {name}" for what, names in changed.items() for name in names]
 
     def _build_beside(self, groups: Sequence[str]) -> dict[str, LaneGroup | None]:
@@ -288,6 +296,8 @@ class App:
             drops=self.stats,
             on_end=self.daemon.camera_ended,
             on_event=self.events.happened,
+            rules=people_rules(camera, self.config.people),
+            ids=self._person_ids.setdefault(name, itertools.count(1)),
             interval_s=1 / camera.fps if camera.kind in (*DRIVERS, "synthetic") else 0.0,
             paused=camera.paused,
         )
@@ -327,7 +337,7 @@ class App:
 
         mqtt, device = self.config.mqtt, self.config.device
         if self._standing is None:
-            knowledge = Knowledge(self._info(self._model), _streams(mqtt))
+            knowledge = Knowledge(self._info(self._model), _streams(self.config))
             self.outbox = outbox = Outbox(self._state_dir, self.events.happened)
             self._standing = Standing(knowledge, outbox, Answers(), RetainedTopics(self._state_dir))
             self.events.listen(outbox.put)
@@ -363,7 +373,7 @@ class App:
     def _tell(self) -> None:
         """What is published of the device, as it is now."""
         if self._standing is not None:
-            self._standing.knowledge.now = (self._info(self._model), _streams(self.config.mqtt))
+            self._standing.knowledge.now = (self._info(self._model), _streams(self.config))
 
     def _health_reporter(self) -> Callable[[], HealthReport]:
         machine = MachineWatch(self.config.rerun.record_dir or self._state_dir or Path("/"))
@@ -413,9 +423,14 @@ _GROUPS = ("mqtt", "rerun")
 def _camera_parts(config: Config, model: Model) -> dict[str, _CameraParts]:
     masks = rerun_lanes.mask_form(config) != "off"
     pose = (config.pose.max_people, masks, config.pose.workers, model)
-    others = {"paused": False, "mount": MountConfig(), "roi": astuple(WHOLE)}
+    others: dict[str, Any] = {"paused": False, "mount": None, "zone": {}, "line": {}, "roi": astuple(WHOLE)}
     return {
-        name: _CameraParts(camera.model_copy(update=others), (camera.roi, *pose), camera.paused)
+        name: _CameraParts(
+            camera.model_copy(update=others),
+            (camera.roi, *pose),
+            people_rules(camera, config.people),
+            camera.paused,
+        )
         for name, camera in config.camera.items()
     }
 
@@ -429,18 +444,30 @@ def _group_parts(config: Config, model: Model) -> dict[str, object]:
     if rerun_lanes.is_wanted(config.rerun):
         pose = (config.pose.max_people, config.pose.segmentation, model)
         certificates = tls.contents(rerun_lanes.identity(config))
-        parts["rerun"] = (config.device, config.rerun, config.privacy, certificates, _mounts(config), *pose)
+        drawn = [(rerun_lanes.zones(camera), rerun_lanes.lines(camera)) for camera in config.camera.values()]
+        parts["rerun"] = (config.device, config.rerun, config.privacy, certificates, _mounts(config), drawn, *pose)
     return parts
+
+
+def people_rules(camera: CameraConfig, people: PeopleConfig) -> Rules:
+    """By what the people before this camera are understood."""
+    return Rules(
+        people=people,
+        mount=rerun_lanes.mount(camera),
+        zones=rerun_lanes.zones(camera),
+        lines=rerun_lanes.lines(camera),
+    )
 
 
 def _mounts(config: Config) -> list[tuple[str, Mount]]:
     return [(name, rerun_lanes.mount(camera)) for name, camera in config.camera.items()]
 
 
-def _streams(mqtt: MqttConfig) -> Streams:
+def _streams(config: Config) -> Streams:
     from edge.mqtt.sink import Streams
 
-    return Streams(_hz(mqtt.landmarks_hz), _hz(mqtt.summary_hz), mqtt.landmarks_format)
+    mqtt, hang = config.mqtt, frozenset(name for name, camera in config.camera.items() if camera.mount is not None)
+    return Streams(_hz(mqtt.landmarks_hz), _hz(mqtt.summary_hz), mqtt.landmarks_format, hang)
 
 
 def _contents(mqtt: MqttConfig) -> list[bytes | None]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from edge.reports import Event, Happening
+from edge.vision.events import PeopleEvent
 
 
 class EventLog:
@@ -30,9 +31,10 @@ class EventLog:
 
     def happened(self, camera: str, what: Happening) -> str:
         """The event's id, by which a later one can say that it ends this one."""
+        at_ns = what.captured_ns if isinstance(what, PeopleEvent) else time.time_ns()
         with self._lock:
             self._number += 1
-            event = Event(f"{self._session}-{self._number}", camera, time.time_ns(), what)
+            event = Event(f"{self._session}-{self._number}", camera, at_ns, what)
             for listener in self._listeners:
                 listener(event)
         return event.event_id

@@ -10,11 +10,12 @@ another estimator can take over from one frame to the next.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from edge import reports
@@ -24,10 +25,11 @@ from edge.interfaces import EndOfStream, FrameSource
 from edge.lanes import IDLE_S, Outlets, Slot, SlotOverflow
 from edge.logs import FaultLog, of_camera
 from edge.pacing import Backoff, Deadline, Pulse
+from edge.presence import Presence
 from edge.reports import Happening
 from edge.stats import CameraStats, CameraStatus, DropCause, Stats
 from edge.vision.frame import Frame, from_keyframe
-from edge.vision.observation import observe
+from edge.vision.people import Rules
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,13 @@ STEADY_AFTER_S = 2.0
 
 _TO_OPEN = 9.0
 """Times as patient while a source is opened: a look-up of its name can take a minute, and nothing can cut it short."""
+
+_NOT_SEEN = {
+    CameraStatus.STALLED: "the camera gives no frames",
+    CameraStatus.RECONNECTING: "the camera is lost",
+    CameraStatus.PAUSED: "the camera is paused",
+    CameraStatus.DISABLED: "the camera has ended",
+}
 
 EventReport = Callable[[str, Happening], str]
 """Takes the camera and what has happened; gives the event's id."""
@@ -64,10 +73,13 @@ class CameraPipeline:
         drops: Stats,
         on_end: Callable[[CameraPipeline], None],
         on_event: EventReport,
+        rules: Rules,
+        ids: Iterator[int],
         interval_s: float = 0.0,
         paused: bool = False,
     ) -> None:
-        """interval_s: between the frames that the source was asked for; 0: unknown, it has its own."""
+        """rules: by what people are understood. ids: theirs; another camera of this name goes on with the same.
+        interval_s: between the frames that the source was asked for; 0: unknown, it has its own."""
         self.name = name
         self.failure: EdgePoseError | None = None
         self.settled = threading.Event()
@@ -83,6 +95,7 @@ class CameraPipeline:
         self._drops = drops
         self._on_end = on_end
         self._on_event = on_event
+        self._presence = Presence(rules, ids, functools.partial(on_event, name))
         self._interval_s = interval_s
         self._slot: Slot[Frame] = Slot(SlotOverflow.NEWEST_WINS if source.live else SlotOverflow.WAIT)
         self._log = of_camera(log, name)
@@ -121,6 +134,10 @@ class CameraPipeline:
         with self._orders:
             self._paused = paused
             self._orders.notify_all()
+
+    def adopt(self, rules: Rules) -> None:
+        """Understand people by other rules from the next frame on."""
+        self._presence.adopt(rules)
 
     def beside(self, estimators: Estimators) -> Inference:
         """Other estimators, to be loaded while those in use go on; then `take_over`."""
@@ -182,10 +199,11 @@ class CameraPipeline:
             self._lose(1)
             return
         arrived_ns, inference_ns = estimate.arrived_ns, estimate.inference_ns
-        self._outlets.observe(observe(estimate.frame, estimate.poses, arrived_ns=arrived_ns, inference_ns=inference_ns))
+        observation = self._presence.observe(estimate)
+        self._outlets.observe(observation)
         self._stats.workers = self._inference.at_work
         self._stats.frame_estimated(
-            people=len(estimate.poses),
+            people=len(observation.people),
             inference_ms=inference_ns / 1e6,
             latency_ms=(time.monotonic_ns() - arrived_ns) / 1e6,
         )
@@ -233,6 +251,7 @@ class CameraPipeline:
             self._inferred.wait()
             if self._end is not None:
                 self._become(CameraStatus.DISABLED, self._end)
+            self._presence.interrupt("the camera is stopped", self.next_seq)
             self._no_longer_missed("the camera is stopped")
 
     def _lose(self, frames: int, cause: DropCause = DropCause.NEWER_FRAME) -> None:
@@ -250,6 +269,8 @@ class CameraPipeline:
     def _become(self, status: CameraStatus, reason: str = "") -> None:
         """The camera's status from now on, and what follows from the change."""
         before, self._stats.status = self._stats.status, status
+        if status is not CameraStatus.ONLINE and before is not status:
+            self._presence.interrupt(_NOT_SEEN[status], self.next_seq)
         match status:
             case CameraStatus.ONLINE if self._lost is not None:
                 lost_s, event_id = self._lost

@@ -9,6 +9,7 @@ from enum import StrEnum
 from edge.config import SettingValue
 from edge.privacy import Mode
 from edge.stats import CameraCounts, DropCause
+from edge.vision.events import Begin, End, PeopleEvent
 from edge.vision.skeleton import Skeleton
 
 
@@ -145,12 +146,13 @@ class EventsLost:
     until_ns: int
 
 
-Happening = CameraLost | CameraBack | CameraEnded | Interrupted | EventsLost
+Happening = CameraLost | CameraBack | CameraEnded | Interrupted | EventsLost | PeopleEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. event_id: `<session>-<n>`, n from 1. at_ns: since the Unix epoch."""
+    """Something that happened. event_id: `<session>-<n>`, n from 1. at_ns: since the Unix epoch; what happened with
+    people did so when the frame was captured that made it certain."""
 
     event_id: str
     camera: str
@@ -160,9 +162,9 @@ class Event:
     @property
     def begins(self) -> bool:
         """Whether another event is to say how it ended."""
-        return isinstance(self.what, CameraLost)
+        return isinstance(self.what, CameraLost | Begin)
 
     @property
     def ends(self) -> str:
         """The id of the event that began what this one ends, or nothing."""
-        return "" if isinstance(self.what, CameraLost | EventsLost) else self.what.of
+        return self.what.of if isinstance(self.what, CameraBack | CameraEnded | Interrupted | End) else ""

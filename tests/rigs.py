@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
+from edge.config import PeopleConfig
 from edge.control import Inbox, Stop
 from edge.daemon import Daemon
 from edge.event_log import EventLog
@@ -20,6 +22,7 @@ from edge.reports import Event, Happening
 from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.frame import Filmed, Frame
 from edge.vision.observation import Observation
+from edge.vision.people import Rules
 from edge.vision.pose import Pose
 from tests.conftest import frame, pose
 
@@ -218,6 +221,8 @@ class Rig:
             drops=self.stats,
             on_end=self.daemon.camera_ended,
             on_event=self._event_log.happened,
+            rules=Rules(people=PeopleConfig(events=())),
+            ids=itertools.count(1),
             interval_s=interval_s,
             paused=paused,
         )

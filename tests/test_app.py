@@ -12,7 +12,7 @@ import pytest
 
 import edge
 from edge.app import App, driver_request, frame_source, view_of
-from edge.config import CameraConfig, Config, PoseConfig, PrivacyConfig, RerunConfig
+from edge.config import CameraConfig, Config, PeopleConfig, PoseConfig, PrivacyConfig, RerunConfig
 from edge.control import Inbox
 from edge.errors import CameraUnusable, OrderRefused
 from edge.estimators.models.catalog import Make
@@ -21,6 +21,7 @@ from edge.interfaces import FrameSource
 from edge.privacy import Mode, most_shown
 from edge.rerun_lanes import video_lane
 from edge.stats import Stats
+from edge.vision.events import PeopleEvent, PersonEntered, ZoneEntered
 from edge.vision.frame import EncodedFrame, Frame, Picture, PixelLayout, VideoCodec, VideoPacket
 from tests.conftest import eventually, frame
 from tests.rerun_log.reading import chunks, column, rows
@@ -172,3 +173,35 @@ def test_a_camera_flips_by_itself_and_encodes_only_what_may_be_seen(
     assert (request["flip_horizontal"], request["flip_vertical"]) == flips
     assert request["encoder"] is encodes
     assert request["source"] == ""
+
+
+@pytest.mark.integration
+def test_people_stay_who_they_are_while_zones_and_smoothing_change_and_ids_go_on_when_the_camera_is_made_anew(
+    model: Path,
+) -> None:
+    everywhere = {"polygon": [[0, 0], [1, 0], [1, 1], [0, 1]], "point": "hips"}
+
+    def config(people: PeopleConfig, **keys: object) -> Config:
+        front = CameraConfig.model_validate({"source": str(CLIP), "loop": True, **keys})
+        return Config(device="bench", camera={"front": front}, pose=PoseConfig(workers=1), people=people)
+
+    events: list[PeopleEvent] = []
+
+    def told(kind: type[PeopleEvent]) -> list[PeopleEvent]:
+        return [each for each in events if isinstance(each, kind)]
+
+    full, plain = Model("full", model, "0", Make.OFFICIAL), PeopleConfig(events=("presence", "zones"))
+    app = App(config(plain), full, Inbox())
+    app.events.listen(lambda event: events.append(event.what) if isinstance(event.what, PeopleEvent) else None)
+    app.daemon.start()
+    eventually(lambda: told(PersonEntered), 30)
+    assert app.reload(config(plain, zone={"all": everywhere}), full) == ["people of front"]
+    eventually(lambda: told(ZoneEntered), 30)
+    strong = plain.model_copy(update={"smoothing": "strong"})
+    assert app.reload(config(strong, zone={"all": everywhere}), full) == ["people of front"]
+    assert [(type(each), each.person_id) for each in events] == [(PersonEntered, 1), (ZoneEntered, 1)]  # type: ignore[union-attr]
+
+    assert app.reload(config(strong, flip="horizontal"), full) == ["camera front"]
+    eventually(lambda: len(told(PersonEntered)) == 2, 30)
+    app.stop()
+    assert [each.person_id for each in told(PersonEntered)] == [1, 2]  # type: ignore[union-attr]

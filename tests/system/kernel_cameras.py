@@ -32,6 +32,7 @@ from edge.pipeline import STEADY_AFTER_S, CameraPipeline
 from edge.reports import Happening
 from edge.stats import CameraStatus, Stats
 from edge.vision.frame import Frame
+from edge.vision.people import Rules
 from edge.vision.pose import Pose
 
 VIVID = Path("/sys/bus/platform/drivers/vivid")
@@ -197,6 +198,8 @@ class Daemon:
             drops=self.stats,
             on_end=lambda _: None,
             on_event=self._happened,
+            rules=Rules(),
+            ids=itertools.count(1),
         )
         self.pipeline.load()
         self.pipeline.start()
