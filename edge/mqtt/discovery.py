@@ -158,6 +158,28 @@ def _of_camera(topics: Topics, camera: str, info: v1.Info, expire_after_s: int) 
         },
     )
     yield (
+        "posture",
+        {
+            "p": "sensor",
+            "name": f"{camera} posture",
+            "icon": "mdi:human",
+            "device_class": "enum",
+            "options": list(v1.Posture),
+            **seen,
+            "value_template": "{{ (value_json.get('people') or [{}])[0].get('posture') }}",
+        },
+    )
+    yield (
+        "fall",
+        {
+            "p": "binary_sensor",
+            "name": f"{camera} fall",
+            "device_class": "safety",
+            **seen,
+            "value_template": "{{ 'ON' if value_json.get('people', []) | selectattr('fallen') | list else 'OFF' }}",
+        },
+    )
+    yield (
         "fps",
         {
             "p": "sensor",

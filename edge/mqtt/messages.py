@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +21,13 @@ from edge.reports import (
     Interrupted,
 )
 from edge.stats import CameraCounts, CameraStatus, Percentiles
-from edge.vision.kinematics import JOINTS
+from edge.vision.events import PeopleEvent
+from edge.vision.falls import FallEvidence
+from edge.vision.kinematics import Box
 from edge.vision.observation import Observation, Person
 from edge.vision.pose import Float32Array
+from edge.vision.posture import Posture
+from edge.vision.window import PersonWindow, Range, Vector, Window
 
 
 def info(about: DeviceInfo, *, landmarks_type: str, commands: Sequence[str]) -> v1.Info:
@@ -78,12 +82,18 @@ def landmarks_binary(observation: Observation) -> bytes:
     return v1.encode_binary(observation.seq, observation.captured_ns // 1000, people, keypoints)
 
 
-def summary(observation: Observation) -> v1.Summary:
+def summary(window: Window, *, against_gravity: bool) -> v1.Summary:
+    """against_gravity: whether tilts are measured so, because it is known how the camera hangs."""
+    last = window.last
     return v1.Summary(
-        seq=observation.seq,
-        t_us=observation.captured_ns // 1000,
-        count=len(observation.people),
-        people=[_summary_of(person) for person in observation.people],
+        seq=last.seq,
+        t_us=last.captured_ns // 1000,
+        frames=window.frames,
+        window_s=round(window.span_s, 3),
+        count=len(last.people),
+        most=window.most,
+        away=list(last.away),
+        people=[_summary_of(person, against_gravity=against_gravity) for person in window.people],
     )
 
 
@@ -132,6 +142,8 @@ def _health_of(counts: CameraCounts, fps: float | None) -> v1.CameraHealth:
 
 def event(happened: Event) -> v1.Event:
     number, t_us, camera = happened.event_id, happened.at_ns // 1000, happened.camera
+    if isinstance(happened.what, PeopleEvent):
+        return _people_event(happened.what, id=number, t_us=t_us, camera=camera)
     match happened.what:
         case CameraLost(reason):
             return v1.CameraLost(id=number, t_us=t_us, camera=camera, reason=reason)
@@ -144,6 +156,45 @@ def event(happened: Event) -> v1.Event:
         case EventsLost(count, since_ns, until_ns):
             since_us, until_us = since_ns // 1000, until_ns // 1000
             return v1.EventsLost(id=number, t_us=t_us, camera=camera, count=count, since_us=since_us, until_us=until_us)
+
+
+def _people_event(what: PeopleEvent, **head: Any) -> v1.Event:
+    """The type of the same name, with the same fields but for their units and digits. head: what all begin with."""
+    fields = dict(_on_the_wire(field.name, getattr(what, field.name)) for field in dataclasses.fields(what))
+    del fields["captured_us"]  # it is the head's t_us
+    made: v1.Event = getattr(v1, type(what).__name__)(**head, **fields)
+    return made
+
+
+def _on_the_wire(name: str, value: Any) -> tuple[str, Any]:
+    if name.endswith("_ns"):
+        return f"{name.removesuffix('_ns')}_us", value // 1000
+    match value:
+        case Box():
+            value = _box(value)
+        case FallEvidence():
+            value = _evidence(value)
+        case Posture():
+            value = v1.Posture(value)
+        case tuple():
+            value = tuple(round(each, 4) for each in value)
+        case float():
+            value = round(value, 3)
+        case "":
+            value = UNSET
+    return "person" if name == "person_id" else name, value
+
+
+def _evidence(found: FallEvidence) -> v1.FallEvidence:
+    return v1.FallEvidence(
+        speed_bl_s=round(found.speed_bl_s, 2),
+        drop_bl=round(found.drop_bl, 2),
+        tilt_before_deg=round(found.tilt_before_deg, 1),
+        tilt_deg=round(found.tilt_deg, 1),
+        took_s=round(found.took_s, 3),
+        down_s=round(found.down_s, 3),
+        confidence=round(found.confidence, 2),
+    )
 
 
 def _landmarks_of(person: Person) -> v1.PersonLandmarks:
@@ -168,20 +219,48 @@ def _rows(table: Float32Array) -> Any:
     return table.astype(np.float64).round(4).tolist()
 
 
-def _summary_of(person: Person) -> v1.PersonSummary:
-    box = person.box
-    angles: dict[str, float] | UnsetType = UNSET
-    if person.angles_deg is not None:
-        of_joints = zip(JOINTS, person.angles_deg.tolist(), strict=True)
-        angles = {joint: round(angle, 1) for joint, angle in of_joints if not math.isnan(angle)}
-    x, y = box.centre
+def _summary_of(found: PersonWindow, *, against_gravity: bool) -> v1.PersonSummary:
+    person, angles = found.last, found.angles_deg
+    reading = person.posture
+    tilt = _range(found.tilt_deg, 1)
+    x, y = person.box.centre
     return v1.PersonSummary(
         id=person.person_id,
-        score=round(person.pose.score, 4),
-        box=(round(box.left, 4), round(box.top, 4), round(box.right, 4), round(box.bottom, 4)),
+        frames=found.frames,
+        age_s=round(found.age_s, 2),
+        score=round(found.score, 4),
+        box=_box(person.box),
         centre=(round(x, 4), round(y, 4)),
-        angles=angles,
+        posture=v1.Posture(reading.posture),
+        posture_confidence=round(reading.confidence, 2),
+        posture_s=round(found.posture_s, 2),
+        postures={posture: round(share, 2) for posture, share in found.postures.items()},
+        angles={joint: round(span.mean, 1) for joint, span in angles.items()} or UNSET,
+        angle_ranges={joint: (round(span.least, 1), round(span.most, 1)) for joint, span in angles.items()} or UNSET,
+        tilt_gravity=tilt if against_gravity else UNSET,
+        tilt_image=UNSET if against_gravity else tilt,
+        facing=UNSET if found.facing_deg is None else round(found.facing_deg, 1),
+        left_hand=_metres(found.left_hand_m),
+        right_hand=_metres(found.right_hand_m),
+        speed=_range(found.speed_bl_s, 3),
+        activity=_range(found.activity_m_s, 3),
+        fallen=person.fall is not None,
     )
+
+
+def _box(box: Box) -> tuple[float, float, float, float]:
+    return round(box.left, 4), round(box.top, 4), round(box.right, 4), round(box.bottom, 4)
+
+
+def _range(span: Range | None, digits: int) -> tuple[float, float, float] | UnsetType:
+    return UNSET if span is None else (round(span.mean, digits), round(span.least, digits), round(span.most, digits))
+
+
+def _metres(vector: Vector | None) -> tuple[float, float, float] | UnsetType:
+    if vector is None:
+        return UNSET
+    left, up, forward = vector
+    return round(left, 3), round(up, 3), round(forward, 3)
 
 
 def _times(measured: Percentiles | None) -> v1.Times | UnsetType:

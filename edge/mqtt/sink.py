@@ -27,6 +27,7 @@ from edge.privacy import Shows, most_shown
 from edge.reports import BrokerReach, DeviceInfo, HealthReport
 from edge.stats import CameraStatus, DropCause, Stats
 from edge.vision.observation import Observation
+from edge.vision.window import SummaryWindow
 
 HEALTH_EVERY_S = 10.0
 
@@ -45,11 +46,15 @@ _BIRTH = b"online"
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """How frames are published: messages a second and camera at most, None for every frame; and the encoding."""
+    """How frames are published: messages a second and camera at most, None for every frame; and the encoding.
+
+    against_gravity: the cameras of which it is known how they hang, so that tilts are.
+    """
 
     landmarks_hz: float | None
     summary_hz: float | None
     landmarks_format: Literal["json", "cbor"]
+    against_gravity: frozenset[str] = frozenset()
 
     @property
     def landmarks_type(self) -> str:
@@ -112,6 +117,7 @@ class MqttSink:
         self._streams: Streams | None = None
         self._landmarks_gates: defaultdict[str, RateGate]
         self._summary_gates: defaultdict[str, RateGate]
+        self._windows: defaultdict[str, SummaryWindow] = defaultdict(SummaryWindow)
         self._contents: dict[str, bytes] = {}
         self._published: dict[str, bytes] = {}
         self._current: set[str] = set()
@@ -170,8 +176,10 @@ class MqttSink:
                 content = encode(observation)
                 if self._stream("landmarks", self._topics.landmarks(camera), content, streams.landmarks_type):
                     self._count_published(observation)
-            if self._summary_gates[camera].admits(now_ns):
-                content = v1.encode(messages.summary(observation))
+            summed = self._windows[camera]
+            summed.add(observation)
+            if self._summary_gates[camera].admits(now_ns) and (window := summed.take()) is not None:
+                content = v1.encode(messages.summary(window, against_gravity=camera in streams.against_gravity))
                 self._stream("summary", self._topics.summary(camera), content, v1.JSON)
 
     def close(self, timeout_s: float) -> None:

@@ -198,7 +198,9 @@ def test_a_camera_is_let_go_of_and_taken_up_again(outside: Subscriber, configure
     found = seqs(outside)
     assert found == sorted({*found}), "it goes on counting"
     eventually(lambda: states(outside) == [b"online", b"stopped"])
-    assert not outside.payloads(f"{PREFIX}/camera/front/event"), "nobody missed it"
+    told_of = {json.loads(payload)["type"] for payload in outside.payloads(f"{PREFIX}/camera/front/event")}
+    assert not told_of & {"camera_lost", "camera_back"}, "nobody missed it"
+    assert "interrupted" in told_of, "whoever was there is not watched while it is paused"
 
 
 @pytest.fixture

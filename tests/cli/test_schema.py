@@ -45,7 +45,7 @@ def test_the_messages_as_json_schema() -> None:
     validator = Draft202012Validator(schema)
     assert validator.is_valid({"pose/v1/hall-pi/state": "online"})
     assert not validator.is_valid({"pose/v1/hall-pi/state": "on"})
-    summary = v1.Summary(seq=1, t_us=2, count=0, people=[])
+    summary = v1.Summary(seq=1, t_us=2, frames=1, window_s=0.0, count=0, most=0, away=[], people=[])
     assert validator.is_valid({"pose/v1/hall-pi/camera/front/summary": json.loads(v1.encode(summary))})
 
 

@@ -31,7 +31,7 @@ JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF"
 STATE = Received(TOPICS.state, b"online", qos=1, retain=True, content_type=v1.TEXT, **V)
 SUMMARY = Received(
     TOPICS.summary("front"),
-    v1.encode(v1.Summary(seq=1, t_us=2, count=0, people=[])),
+    v1.encode(v1.Summary(seq=1, t_us=2, frames=1, window_s=0.0, count=0, most=0, away=[], people=[])),
     content_type=v1.JSON,
     expiry_s=5,
     **V,

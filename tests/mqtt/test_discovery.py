@@ -16,7 +16,7 @@ from edge.mqtt.wire import v1
 
 TOPICS = Topics("pose/v1", "hall-pi")
 OF_DEVICE = {"temperature", "cpu", "memory", "restart"}
-OF_CAMERA = {"presence", "people", "fps", "status", "event", "pause", "snapshot", "capture"}
+OF_CAMERA = {"presence", "people", "posture", "fall", "fps", "status", "event", "pause", "snapshot", "capture"}
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True)
 
 
@@ -150,6 +150,8 @@ def test_topics_are_those_of_the_device() -> None:
         "restart": {"command_topic": TOPICS.command("restart")},
         "front_presence": summary,
         "front_people": summary,
+        "front_posture": summary,
+        "front_fall": summary,
         "front_fps": health,
         "front_status": {"state_topic": status},
         "front_event": {"state_topic": TOPICS.event("front")},
@@ -210,6 +212,8 @@ def test_what_was_there_before_is_taken_away() -> None:
         "front_pause": {"p": "switch"},
         "yard_presence": {"p": "binary_sensor"},
         "yard_people": {"p": "sensor"},
+        "yard_posture": {"p": "sensor"},
+        "yard_fall": {"p": "binary_sensor"},
         "yard_fps": {"p": "sensor"},
         "yard_status": {"p": "sensor"},
         "yard_event": {"p": "event"},
@@ -230,8 +234,9 @@ def test_words_are_those_of_the_wire() -> None:
     assert told["front_status"]["options"] == ["online", "stalled", "reconnecting", "paused", "disabled"]
     assert told["front_pause"]["state_on"] == v1.CameraState.PAUSED
     assert told["front_pause"]["state_off"] not in set(v1.CameraState)
-    kinds = ["camera_lost", "camera_back", "camera_ended", "interrupted", "events_lost"]
-    assert told["front_event"]["event_types"] == kinds
+    kinds = ["camera_lost", "camera_back", "camera_ended", "interrupted", "events_lost", "person_entered"]
+    assert told["front_event"]["event_types"][:6] == kinds
+    assert told["front_posture"]["options"] == ["standing", "sitting", "crouching", "lying", "unknown"]
 
 
 @pytest.mark.parametrize("kind", get_args(v1.Event))
@@ -242,7 +247,7 @@ def test_every_event_is_announced(kind: type[msgspec.Struct]) -> None:
 def test_templates_ask_for_fields_that_the_messages_have() -> None:
     fields: dict[str, set[str]] = {
         TOPICS.health: {field for kind in (v1.Health, v1.CameraHealth) for field in kind.__struct_fields__} | {"front"},
-        TOPICS.summary("front"): set(v1.Summary.__struct_fields__),
+        TOPICS.summary("front"): {*v1.Summary.__struct_fields__, *v1.PersonSummary.__struct_fields__},
         TOPICS.event("front"): {*v1.CameraLost.__struct_fields__, "type"},
         TOPICS.status("front"): set(),
     }

@@ -68,7 +68,7 @@ def health(session: str = "run-1", *cameras: str, people: int = 1, **fields: Any
 
 
 def summary(count: int) -> bytes:
-    return v1.encode(v1.Summary(seq=1, t_us=0, count=count, people=[]))
+    return v1.encode(v1.Summary(seq=1, t_us=0, frames=1, window_s=0.0, count=count, most=count, away=[], people=[]))
 
 
 def fleet_of(*messages: tuple[str, bytes | str]) -> Fleet:

@@ -35,9 +35,9 @@ from edge.mqtt.topics import Topics
 from edge.mqtt.wire import v1
 from edge.reports import BrokerReach, CameraEnded, ClockReport, DeviceInfo, HealthReport, LinkState, MachineReport
 from edge.stats import CameraStatus, DropCause, FrameRates, Stats
-from edge.vision.observation import Observation, observe
+from edge.vision.observation import Observation
 from edge.vision.skeleton import MEDIAPIPE_POSE
-from tests.conftest import eventually, frame, pose
+from tests.conftest import eventually, frame, observe, pose
 from tests.servers import free_port, mosquitto
 
 pytestmark = pytest.mark.integration

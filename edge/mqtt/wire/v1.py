@@ -44,7 +44,28 @@ CaptureMicros = Annotated[int, Meta(description="when the frame was captured, mi
 Session = Annotated[str, Meta(description="name of this run of the daemon; events and recordings carry it")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
-PersonId = Annotated[int, Meta(ge=1, description="counts from 1 within a frame; in the next one it may be another's")]
+PersonId = Annotated[
+    int,
+    Meta(
+        ge=1,
+        description="who it is before this camera: from 1, the same for the same person as far as can be told, and not "
+        "given again in this session",
+    ),
+]
+Degrees = Annotated[float, Meta(ge=0, le=180)]
+Speed = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Range = Annotated[
+    tuple[float, float, float], Meta(description="mean, least and most over those frames of the window that tell it")
+]
+Box = Annotated[
+    tuple[Fraction, Fraction, Fraction, Fraction],
+    Meta(description="left, top, right, bottom as fractions of the picture"),
+]
+Metres = Annotated[
+    tuple[float, float, float],
+    Meta(description="metres towards the person's left, up along the torso, and forward out of the chest"),
+]
 ImagePoint = Annotated[
     tuple[float, float, float, Fraction],
     Meta(
@@ -251,29 +272,70 @@ class Landmarks(Message, frozen=True, kw_only=True):
     people: Annotated[list[PersonLandmarks], Meta(description="everybody who was found; may be empty")]
 
 
+class Posture(StrEnum):
+    """How somebody holds themselves. unknown: it can't be told, as while the legs are not seen."""
+
+    STANDING = "standing"
+    SITTING = "sitting"
+    CROUCHING = "crouching"
+    LYING = "lying"
+    UNKNOWN = "unknown"
+
+
 class PersonSummary(Struct, frozen=True, kw_only=True):
-    """One person: where in the picture, and how bent."""
+    """One person over the window. What can't be told is absent. docs/people.md says how each is measured."""
 
     id: PersonId
+    frames: Annotated[int, Meta(ge=1, description="in how many of the window's frames this person is seen")]
+    age_s: Annotated[float, Meta(ge=0, description="for how long this person is there")]
     score: Annotated[Fraction, Meta(description="mean visibility of the keypoints")]
-    box: Annotated[
-        tuple[Fraction, Fraction, Fraction, Fraction],
-        Meta(description="left, top, right, bottom as fractions of the picture"),
-    ]
-    centre: Annotated[tuple[Fraction, Fraction], Meta(description="x, y of the box's centre, as fractions")]
+    box: Annotated[Box, Meta(description="where, in the last frame with this person")]
+    centre: Annotated[tuple[Fraction, Fraction], Meta(description="x, y of that box's centre, as fractions")]
+    posture: Annotated[Posture, Meta(description="in the last frame with this person")]
+    posture_confidence: Annotated[Share, Meta(description="of that posture, 0 where it is unknown")]
+    posture_s: Annotated[float, Meta(ge=0, description="for how long it is that")]
+    postures: Annotated[dict[str, Share], Meta(description="posture -> share of the frames with this person")]
     angles: Annotated[
-        dict[str, Annotated[float, Meta(ge=0, le=180)]] | UnsetType,
-        Meta(description="joint -> degrees, 180 straight; joints that aren't seen are absent"),
+        dict[str, Degrees] | UnsetType,
+        Meta(description="joint -> degrees, 180 straight, the mean; joints that aren't seen are absent"),
     ] = UNSET
+    angle_ranges: Annotated[
+        dict[str, tuple[Degrees, Degrees]] | UnsetType, Meta(description="joint -> the least and the most of it")
+    ] = UNSET
+    tilt_gravity: Annotated[
+        Range | UnsetType,
+        Meta(description="of the torso from upright, degrees, where the camera's mount is configured"),
+    ] = UNSET
+    tilt_image: Annotated[
+        Range | UnsetType,
+        Meta(description="where it is not: against the picture's vertical, as if the camera hung level"),
+    ] = UNSET
+    facing: Annotated[
+        Annotated[float, Meta(ge=-180, le=180)] | UnsetType,
+        Meta(description="where the chest points, degrees: 0 to the camera, 90 to the picture's right, 180 away"),
+    ] = UNSET
+    left_hand: Annotated[Metres | UnsetType, Meta(description="the wrist from between the ears, the mean")] = UNSET
+    right_hand: Annotated[Metres | UnsetType, Meta(description="the wrist from between the ears, the mean")] = UNSET
+    speed: Annotated[Range | UnsetType, Meta(description="across the picture, in lengths of this body a second")] = (
+        UNSET
+    )
+    activity: Annotated[
+        Range | UnsetType, Meta(description="of elbows, wrists, knees and ankles against the hips, m/s")
+    ] = UNSET
+    fallen: Annotated[bool, Meta(description="down after a fall that was suspected")] = False
 
 
 class Summary(Message, frozen=True, kw_only=True):
-    """P/camera/<name>/summary: what most want to know of a frame, a few times a second."""
+    """P/camera/<name>/summary: what most want to know of the frames since the last one, a few times a second."""
 
-    seq: Seq
+    seq: Annotated[Seq, Meta(description="of the last frame")]
     t_us: CaptureMicros
-    count: Annotated[Count, Meta(description="of people")]
-    people: Annotated[list[PersonSummary], Meta(description="as many as `count`")]
+    frames: Annotated[int, Meta(ge=1, description="that it sums up")]
+    window_s: Annotated[float, Meta(ge=0, description="from the first of them to the last")]
+    count: Annotated[Count, Meta(description="of people in the last frame")]
+    most: Annotated[Count, Meta(description="of people at once in one frame")]
+    away: Annotated[list[PersonId], Meta(description="not seen in the last frame, but not gone as far as is known")]
+    people: Annotated[list[PersonSummary], Meta(description="everybody who was seen in one of the frames")]
 
 
 # --- events
@@ -288,6 +350,7 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
     camera: Annotated[str, Meta(description="the camera's name, as in the topic")]
 
 
+SinceMicros = Annotated[Micros, Meta(description="when that began, microseconds since the Unix epoch, UTC")]
 EndedId = Annotated[str, Meta(description="the id of the event whose end this is")]
 
 
@@ -326,7 +389,137 @@ class EventsLost(_Event, frozen=True, kw_only=True, tag="events_lost"):
     until_us: Annotated[Micros, Meta(description="when the last of them happened")]
 
 
-Event = CameraLost | CameraBack | CameraEnded | Interrupted | EventsLost
+class _PeopleEvent(_Event, frozen=True, kw_only=True):
+    """`t_us` and `seq` are those of the frame that made it certain."""
+
+    seq: Seq
+
+
+class _PersonEvent(_PeopleEvent, frozen=True, kw_only=True):
+    person: PersonId
+
+
+class PersonEntered(_PersonEvent, frozen=True, kw_only=True, tag="person_entered"):
+    """Somebody is there who was not."""
+
+    since_us: SinceMicros
+    box: Box  # where, in this frame
+
+
+class PersonLeft(_PersonEvent, frozen=True, kw_only=True, tag="person_left"):
+    """Somebody has not been seen for people.forget_after_s."""
+
+    until_us: Annotated[Micros, Meta(description="of the last frame with this person")]
+    stayed_s: Annotated[float, Meta(ge=0, description="from the first frame with this person to that")]
+    of: EndedId | UnsetType = UNSET
+
+
+class PostureChanged(_PersonEvent, frozen=True, kw_only=True, tag="posture_changed"):
+    """Somebody stands, sits, crouches or lies who did not. That it can't be told for a while is no change."""
+
+    since_us: SinceMicros
+    before: Annotated[Posture, Meta(description="the last that could be told; unknown with a person's first posture")]
+    posture: Posture
+    before_s: Annotated[float, Meta(ge=0, description="how long it was that")]
+    confidence: Annotated[Share, Meta(description="how much speaks for the new one")]
+
+
+class HandsRaised(_PersonEvent, frozen=True, kw_only=True, tag="hands_raised"):
+    """Somebody who is upright has a hand above the head."""
+
+    since_us: SinceMicros
+    hands: Annotated[Literal["left", "right", "both"], Meta(description="the person's own left and right")]
+
+
+class HandsLowered(_PersonEvent, frozen=True, kw_only=True, tag="hands_lowered"):
+    """And now has none there, or has left."""
+
+    raised_s: Annotated[float, Meta(ge=0, description="for so long a hand was there")]
+    of: EndedId | UnsetType = UNSET
+
+
+class FallEvidence(Struct, frozen=True, kw_only=True):
+    """What speaks for a fall: of the trunk's middle, down the picture, in this body's own lengths (bl)."""
+
+    speed_bl_s: Annotated[float, Meta(description="the fastest it went down, over a quarter of a second")]
+    drop_bl: Annotated[float, Meta(description="how far it went down")]
+    tilt_before_deg: Annotated[float, Meta(description="how far the trunk leant from upright before, at least")]
+    tilt_deg: Annotated[float, Meta(description="and how far since it is down, the mean")]
+    took_s: Annotated[float, Meta(ge=0, description="from the last moment upright to the first down")]
+    down_s: Annotated[float, Meta(ge=0, description="from that to this event")]
+    confidence: Annotated[
+        Share, Meta(description="how far speed and tilt are beyond what is asked for; no probability")
+    ]
+
+
+class FallSuspected(_PersonEvent, frozen=True, kw_only=True, tag="fall_suspected"):
+    """Somebody upright went down fast and stays down: it looks like a fall, of which one camera can't be certain."""
+
+    evidence: FallEvidence
+
+
+class FallCleared(_PersonEvent, frozen=True, kw_only=True, tag="fall_cleared"):
+    """Somebody who may have fallen is up again, or has left."""
+
+    why: Annotated[Literal["up", "left"], Meta(description="the trunk is upright again, or nobody is seen any more")]
+    down_s: Annotated[float, Meta(ge=0, description="so long after it was suspected")]
+    of: EndedId | UnsetType = UNSET
+
+
+ZoneName = Annotated[str, Meta(description="the zone's name in the configuration")]
+
+
+class ZoneEntered(_PersonEvent, frozen=True, kw_only=True, tag="zone_entered"):
+    """Somebody is in a zone who was not."""
+
+    zone: ZoneName
+    since_us: SinceMicros
+
+
+class ZoneLeft(_PersonEvent, frozen=True, kw_only=True, tag="zone_left"):
+    """And now is not, or has left altogether."""
+
+    zone: ZoneName
+    stayed_s: Annotated[float, Meta(ge=0, description="for so long the person was inside")]
+    of: EndedId | UnsetType = UNSET
+
+
+class LineCrossed(_PersonEvent, frozen=True, kw_only=True, tag="line_crossed"):
+    """Somebody is on the other side of a line."""
+
+    line: Annotated[str, Meta(description="the line's name in the configuration")]
+    to: Annotated[
+        Literal["left", "right"], Meta(description="the side that was reached, for who looks from its begin to its end")
+    ]
+    at: Annotated[tuple[float, float], Meta(description="x, y where it was crossed, as fractions of the picture")]
+
+
+class CountChanged(_PeopleEvent, frozen=True, kw_only=True, tag="count_changed"):
+    """There is another number of people, those included who are only hidden."""
+
+    since_us: SinceMicros
+    before: Annotated[Count, Meta(description="so many there were")]
+    count: Annotated[Count, Meta(description="so many there are")]
+
+
+Event = (
+    CameraLost
+    | CameraBack
+    | CameraEnded
+    | Interrupted
+    | EventsLost
+    | PersonEntered
+    | PersonLeft
+    | PostureChanged
+    | HandsRaised
+    | HandsLowered
+    | FallSuspected
+    | FallCleared
+    | ZoneEntered
+    | ZoneLeft
+    | LineCrossed
+    | CountChanged
+)
 """P/camera/<name>/event."""
 
 

@@ -185,8 +185,8 @@ def test_a_field_of_a_later_time_does_no_harm() -> None:
 
 
 def test_what_is_published_begins_with_its_version() -> None:
-    assert v1.encode(v1.Summary(seq=1, t_us=2, count=0, people=[])) == (
-        b'{"v":1,"seq":1,"t_us":2,"count":0,"people":[]}'
+    assert v1.encode(v1.Summary(seq=1, t_us=2, frames=1, window_s=0.0, count=0, most=0, away=[], people=[])) == (
+        b'{"v":1,"seq":1,"t_us":2,"frames":1,"window_s":0.0,"count":0,"most":0,"away":[],"people":[]}'
     )
     assert next(iter(cbor2.loads(CBOR_MESSAGE).items())) == ("v", 1)
 
