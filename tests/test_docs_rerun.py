@@ -15,11 +15,11 @@ from edge.config_layers import load
 from edge.errors import ConfigError
 from edge.rerun_log.entities import EVENTS, LINES
 from edge.rerun_log.notes import Note, figures_parcel, notes_parcel
-from edge.rerun_log.observations import observation_parcel
+from edge.rerun_log.observations import drawing_parcel, observation_parcel
 from edge.rerun_log.recordings import join, recordings
 from edge.stats import CameraStats
-from edge.vision.observation import observe
-from tests.conftest import frame, pose
+from edge.vision.zones import Zone
+from tests.conftest import frame, observe, pose
 from tests.rerun_log.reading import chunks
 from tests.rerun_log.scenes import Recorder, scene, video_parcel
 from tests.rerun_log.test_notes import MACHINE
@@ -37,9 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recorder = Recorder(place / "recordings", scene())
     seen = [[pose(mask=(12, 16)) for _ in range(seq % 3)] for seq in range(40)]
     observations = [observe(frame(seq=seq), people) for seq, people in enumerate(seen)]
-    recorder.put(observation_parcel("front", observations[:20], mask="image"))
-    recorder.put(observation_parcel("front", observations[20:], mask="image"))
+    recorder.put(observation_parcel("front", observations[:20], mask="image", people=2))
+    recorder.put(observation_parcel("front", observations[20:], mask="image", people=2))
     recorder.put(video_parcel(0))
+    recorder.put(drawing_parcel(observations[0], [Zone("door", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)))]))
     recorder.put(notes_parcel([Note(EVENTS, 1, "INFO", "hello", 0), Note(LINES, 1, "INFO", "hello", 0)]))
     recorder.put(figures_parcel(1, {"front": CameraStats().counts()}, {}, 1.0, MACHINE))
     recorder.close()
@@ -97,7 +98,7 @@ def test_of_several_recordings_one_is_chosen_and_its_frames_count_once(folder: P
 
 def test_the_columns_are_those_of_recordings(folder: Path) -> None:
     named = re.findall(r"^\| `(/\S+)` \| `(\S+?)` \|", PAGE, re.MULTILINE)
-    assert len(named) == 9
+    assert len(named) == 11
     held: dict[str, set[str]] = {}
     for chunk in chunks(folder / "hall.rrd"):
         held.setdefault(str(chunk.entity_path), set()).update(chunk.to_record_batch().schema.names)

@@ -23,13 +23,14 @@ from edge.rerun_lanes import RerunLanes, identity, mask_form, video
 from edge.rerun_log import disclosure, rrd
 from edge.stats import DropCause, Stats
 from edge.vision.frame import Picture, PixelLayout
-from edge.vision.observation import observe
+from edge.vision.kinematics import JOINTS
 from edge.vision.skeleton import MEDIAPIPE_POSE
-from tests.conftest import eventually, frame, pose
-from tests.rerun_log.reading import chunks, column, received, rows, static
+from tests.conftest import eventually, frame, observe, pose
+from tests.rerun_log.reading import chunks, column, received, rows
 from tests.rerun_log.seen import in_file, on_the_wire, shown
 from tests.servers import relay, rerun_server
 
+ANGLES = "/camera/front/angles"
 POINTS = "/camera/front/video/pose/points"
 VIDEO = "/camera/front/video"
 
@@ -124,7 +125,11 @@ def test_a_change_goes_on_in_the_same_recording_with_a_file_of_its_own(tmp_path:
     first, second = sorted(tmp_path.glob("*.rrd"))
     assert lanes.recording == first
     assert [rows(path)[POINTS] for path in (first, second)] == [list(range(10)), list(range(10, 20))]
-    assert static(second).keys() - static(first).keys() == {"/camera/front/video/pose/names"}
+    curves = [
+        [column(chunk, "names")[0] for chunk in chunks(path) if chunk.is_static and str(chunk.entity_path) == ANGLES]
+        for path in (first, second)
+    ]
+    assert [{len(names) for names in each} for each in curves] == [{len(JOINTS)}, {2 * len(JOINTS)}]
 
 
 @pytest.mark.integration

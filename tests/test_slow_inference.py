@@ -13,7 +13,7 @@ import pytest
 
 from edge.app import App
 from edge.bench.footage import MemorySource, shots
-from edge.config import CameraConfig, Config, PoseConfig, RerunConfig
+from edge.config import CameraConfig, Config, PeopleConfig, PoseConfig, RerunConfig
 from edge.control import Inbox
 from edge.estimators.mediapipe import MediaPipeEstimator
 from edge.estimators.models.store import ModelStore
@@ -68,6 +68,7 @@ def app(server: Server, model: Path) -> Iterator[SlowApp]:
         device="bench",
         camera={"front": CameraConfig(source="synthetic")},
         pose=PoseConfig(model=str(model), workers=1),
+        people=PeopleConfig(smoothing="off"),
         rerun=RerunConfig(url=server.url),
     )
     footage = shots()

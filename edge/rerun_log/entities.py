@@ -24,6 +24,10 @@ def names_entity(camera: str) -> str:
     return f"/camera/{camera}/video/pose/names"
 
 
+def zones_entity(camera: str) -> str:
+    return f"/camera/{camera}/video/zones"
+
+
 def person_entity(camera: str) -> str:
     return f"/camera/{camera}/person"
 
@@ -55,9 +59,9 @@ def time_columns(seqs: Sequence[int], captured_ns: Sequence[int]) -> list[rr.Tim
 
 
 CLASSES = 16
-"""So many people are told apart in colours: as many as can be looked for in a picture."""
+"""So many people at once are told apart in colours: as many as can be looked for in a picture."""
 
 
-def class_of(person_id: int) -> int:
-    """A person's class, which has the colour: 1 to `CLASSES`, in which ids begin again from 1. 0 is the background."""
-    return (person_id - 1) % CLASSES + 1
+def class_of(place: int) -> int:
+    """The class, which has the colour, of whoever has that place, from 0. Class 0 is the background."""
+    return place % CLASSES + 1

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from edge.reports import CameraLost, Event, EventsLost, MachineReport
 from edge.rerun_log.entities import DEVICE_STATS, EVENTS, LINES, stats_entity, time_columns
 from edge.rerun_log.parcel import Parcel
 from edge.stats import CameraCounts
+from edge.vision.events import FallSuspected, PeopleEvent
 
 FIGURES_EVERY_S = 2.0
 """A chunk of one row is 1 kB around a few numbers: oftener, the figures would weigh as much as the angles."""
@@ -53,12 +54,24 @@ class Note:
 
 
 def of_event(event: Event, seq: int) -> Note:
-    """`front: camera_lost, reason: no frame for 4 s`: the type as over MQTT, and its fields."""
+    """`front: camera_lost, reason: no frame for 4 s`: the type as over MQTT, and its fields, but for its frame's, which
+    are the row's own, and other instants."""
     kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.what).__name__).lower()
-    fields = ((field.name, getattr(event.what, field.name)) for field in dataclasses.fields(event.what))
-    told = [kind, *(f"{name}: {_shown(value)}" for name, value in fields if value != "")]
-    level = _WARN if isinstance(event.what, CameraLost | EventsLost) else _INFO
+    told = [kind, *(f"{name}: {_shown(value)}" for name, value in _fields(event.what) if value != "")]
+    level = _WARN if isinstance(event.what, CameraLost | EventsLost | FallSuspected) else _INFO
+    if isinstance(event.what, PeopleEvent):
+        seq = event.what.seq
     return Note(EVENTS, event.at_ns, level, _one_line(f"{event.camera}: {', '.join(told)}"), seq)
+
+
+def _fields(what: object) -> Iterator[tuple[str, object]]:
+    """Names and values, those of what it holds in their turn."""
+    for field in dataclasses.fields(what):  # type: ignore[arg-type]  # all that happens are dataclasses
+        value = getattr(what, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value)
+        elif field.name != "seq" and not (field.name.endswith("_ns") and isinstance(what, PeopleEvent)):
+            yield field.name, value
 
 
 def of_this_log(at_ns: int, text: str, seq: int) -> Note:

@@ -28,6 +28,7 @@ from edge.vision.skeleton import Skeleton
 
 # Easy to tell apart on any picture (Okabe and Ito's palette), first those in which text can be read best.
 _COLOURS = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0))
+_NECK = (160, 160, 160)
 # Over a picture, which shows through, and over nothing, where the skeleton has to stand out.
 _OPACITY, _OPACITY_ALONE = 0.4, 0.6
 
@@ -106,8 +107,7 @@ class Scene:
             elif self.mask == "contour":
                 stream.log(mask_entity(camera), outline, static=True)
             stream.log(points_2d_entity(camera), points_2d, static=True)
-            if self.max_people > 1:
-                stream.log(names_entity(camera), names, static=True)
+            stream.log(names_entity(camera), names, static=True)
             stream.log(person_entity(camera), rr.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
             stream.log(points_3d_entity(camera), points_3d, static=True)
             stream.log(angles_entity(camera), self._angles(), static=True)
@@ -126,6 +126,7 @@ class Scene:
         joints = [joint.replace("_", " ") for joint in JOINTS]
         names = [f"{place} {joint}" for place in range(1, self.max_people + 1) for joint in joints]
         pairs = [colour for joint in _COLOURS for colour in (joint, _darker(joint, 0.6))]
+        pairs.append(_NECK)  # it has no sides
         # Of several people each has a colour, in which the joints differ by how dark they are.
         shades = [
             _darker(_colour(place), 1 - 0.05 * number)
@@ -145,8 +146,9 @@ class Scene:
         )
 
 
-def _label(person: int) -> str:
-    return f"person {person}"
+def _label(place: int) -> str:
+    """Not whose it is: the next one to come may have it. That is written above each head."""
+    return f"person, colour {place}"
 
 
 def _colour(person: int) -> tuple[int, int, int]:

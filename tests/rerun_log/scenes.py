@@ -16,9 +16,8 @@ from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.scene import Scene
 from edge.rerun_log.segments import Segments
 from edge.stats import Stats
-from edge.vision.observation import observe
 from edge.vision.skeleton import MEDIAPIPE_POSE
-from tests.conftest import frame, pose
+from tests.conftest import frame, observe, pose
 
 
 def scene(

@@ -76,7 +76,7 @@ def _shown(entity: str, field: pa.Field) -> Shows:
     if field.name in _INDEXES:
         return Shows.NUMBERS
     archetype, is_component, _ = field.name.partition(":")
-    if archetype == "LineStrips2D" and re.fullmatch(r"/camera/[\w-]+/video", entity):
+    if archetype == "LineStrips2D" and re.fullmatch(r"/camera/[\w-]+/video(/zones)?", entity):
         return Shows.NUMBERS
     if not is_component and entity.startswith(_PROPERTIES) and pa.types.is_string(field.type.value_type):
         return Shows.NUMBERS

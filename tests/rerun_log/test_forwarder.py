@@ -31,8 +31,7 @@ from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.video import VideoSink
 from edge.stats import DropCause, Stats
 from edge.tls import Identity
-from edge.vision.observation import observe
-from tests.conftest import eventually, frame, pose
+from tests.conftest import eventually, frame, observe, pose
 from tests.rerun_log.hubs import Hub, ended, remade, rerun
 from tests.rerun_log.onlooker import Onlooker
 from tests.rerun_log.reading import received, static

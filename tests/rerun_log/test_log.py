@@ -26,8 +26,7 @@ from edge.rerun_log.log import Entry, Receiver, SceneLog
 from edge.rerun_log.observations import observation_parcel
 from edge.rerun_log.parcel import Parcel
 from edge.stats import DropCause, Stats
-from edge.vision.observation import observe
-from tests.conftest import frame, pose
+from tests.conftest import frame, observe, pose
 from tests.rerun_log.scenes import points_parcel, scene, video_parcel
 
 pytestmark = pytest.mark.integration

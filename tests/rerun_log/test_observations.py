@@ -20,9 +20,11 @@ from edge.rerun_log.video import VideoSink
 from edge.stats import Stats
 from edge.vision.frame import UInt8Array
 from edge.vision.kinematics import JOINTS
-from edge.vision.observation import Observation, observe
+from edge.vision.observation import Observation
 from edge.vision.placement import standing_m
-from tests.conftest import frame, pose
+from edge.vision.posture import Posture, PostureReading
+from edge.vision.zones import Line, Zone
+from tests.conftest import frame, observe, pose
 from tests.rerun_log.reading import chunks, column, rows
 from tests.rerun_log.scenes import Recorder, scene
 
@@ -75,7 +77,7 @@ def test_both_timelines_carry_the_frames_own_number_and_time(tmp_path: Path) -> 
 
 def test_the_mask_says_which_person_a_pixel_belongs_to_and_is_stretched_over_the_picture() -> None:
     parcel = observation_parcel(
-        "front", [observation(seq, people) for seq, people in enumerate((0, 1, 2))], mask="image"
+        "front", [observation(seq, people) for seq, people in enumerate((0, 1, 2))], mask="image", people=2
     )
     (masks,) = [chunk for chunk in parcel.chunks if str(chunk.entity_path) == MASK]
     nobody, one, two = (np.array(each[0], np.uint8) for each in column(masks, "buffer"))
@@ -143,29 +145,47 @@ def test_angles_are_one_vector_a_frame_with_a_place_for_each_person(tmp_path: Pa
     assert np.isnan(nobody).all()
 
 
-def test_each_keypoint_has_the_class_of_its_person() -> None:
+def test_each_keypoint_has_the_class_of_its_persons_place_which_stays_theirs() -> None:
     seen = observation(0, 2)
-    late = replace(seen, people=tuple(replace(person, person_id=person.person_id + 15) for person in seen.people))
-    parcel = observation_parcel("front", [observation(0, 1), late, observation(2, 0)], mask="image", people=2)
+    late = replace(seen, people=tuple(replace(person, person_id=person.person_id + 1) for person in seen.people))
+    parcel = observation_parcel("front", [observation(0, 2), late, observation(2, 0)], mask="image", people=2)
     for chunk in parcel.chunks[:2]:
-        assert column(chunk, "class_ids") == [[1] * 33, [16] * 33 + [1] * 33, []]
+        assert column(chunk, "class_ids") == [[1] * 33 + [2] * 33, [2] * 33 + [1] * 33, []]
     (masks,) = [chunk for chunk in parcel.chunks if str(chunk.entity_path) == MASK]
     assert set(column(masks, "buffer")[1][0]) == {1}, "of the one in front"
 
 
-def test_names_hang_above_the_heads_and_one_alone_has_none() -> None:
+def test_names_hang_above_the_heads_and_say_who_it_is_and_how() -> None:
+    seen = observation(0, 2)
+    sits = replace(seen.people[1], person_id=17, posture=PostureReading(Posture.SITTING, 0.9, 0))
     (names,) = [
         chunk
-        for chunk in observation_parcel("front", [observation(0, 2)], mask="off", people=2).chunks
+        for chunk in observation_parcel(
+            "front", [replace(seen, people=(seen.people[0], sits))], mask="off", people=2
+        ).chunks
         if str(chunk.entity_path) == NAMES
     ]
-    (points,), (classes,) = column(names, "positions"), column(names, "class_ids")
+    (points,), (classes,), (labels,) = (column(names, each) for each in ("positions", "class_ids", "labels"))
     assert classes == [1, 2]
-    for (x, y), person in zip(points, observation(0, 2).people, strict=True):
+    assert labels == ["1", "17 sitting"]
+    for (x, y), person in zip(points, seen.people, strict=True):
         assert person.box.left * 64 <= x <= person.box.right * 64
         assert 0 <= y <= person.box.top * 48
-    alone = observation_parcel("front", [observation(0, 1)], mask="off", people=1)
-    assert NAMES not in [str(chunk.entity_path) for chunk in alone.chunks]
+
+
+def test_zones_and_lines_are_drawn_now_and_then_in_the_pictures_pixels() -> None:
+    parcels: list[Parcel] = []
+    door = Zone("door", ((0.0, 0.5), (0.5, 0.5), (0.5, 1.0)))
+    entrance = Line("entrance", (0.25, 1.0), (0.75, 1.0))
+    sink = SceneSink(mask="off", people=1, put=parcels.append, zones={"front": [door]}, lines={"front": [entrance]})
+    for seq in range(70):
+        sink.write([observation(seq, 0), observation(seq, 0, camera="back")])
+    drawn = [parcel for parcel in parcels if parcel.entity.endswith("/video/zones")]
+    assert [parcel.entity for parcel in drawn] == ["/camera/front/video/zones"] * 2
+    (strips,), (labels,) = column(drawn[0].chunks[0], "strips"), column(drawn[0].chunks[0], "labels")
+    assert labels == ["door", "entrance"]
+    assert strips[0] == [[0, 24], [32, 24], [32, 48], [0, 24]]
+    assert strips[1][:2] == [[16, 48], [48, 48]]
 
 
 def test_contours_are_rows_of_closed_lines(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from edge.privacy import Mode, Shows, most_shown
 from edge.rerun_log.entities import LINES
 from edge.rerun_log.log import SceneLog
 from edge.rerun_log.notes import Note, figures_parcel, notes_parcel
-from edge.rerun_log.observations import MaskForm, observation_parcel, outline_parcel
+from edge.rerun_log.observations import MaskForm, drawing_parcel, observation_parcel
 from edge.rerun_log.parcel import Parcel
 from edge.rerun_log.video import VideoSink
 from edge.stats import CameraStats, Stats
-from edge.vision.observation import observe
-from tests.conftest import frame, pose
+from edge.vision.zones import Zone
+from tests.conftest import frame, observe, pose
 from tests.rerun_log.scenes import scene
 from tests.rerun_log.seen import batches, shown, shown_by
 from tests.rerun_log.test_notes import MACHINE
@@ -38,13 +38,15 @@ def observed(mask: MaskForm) -> Parcel:
     return observation_parcel("front", [observe(frame(seq=seq), people) for seq in range(3)], mask=mask, people=2)
 
 
+ZONE = Zone("door", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)))
 KINDS = {
     "h264": (lambda: filmed("h264"), Shows.PICTURES),
     "jpeg": (lambda: filmed("jpeg"), Shows.PICTURES),
     "people with masks": (lambda: observed("image"), Shows.SILHOUETTES),
     "people with contours": (lambda: observed("contour"), Shows.SILHOUETTES),
     "people without masks": (lambda: observed("off"), Shows.NUMBERS),
-    "the picture's edge": (lambda: outline_parcel(observe(frame(seq=0), [])), Shows.NUMBERS),
+    "the picture's edge": (lambda: drawing_parcel(observe(frame(seq=0), []), outline=True), Shows.NUMBERS),
+    "zones": (lambda: drawing_parcel(observe(frame(seq=0), []), [ZONE]), Shows.NUMBERS),
     "text": (lambda: notes_parcel([Note(LINES, 1, "INFO", "hello", 0)]), Shows.NUMBERS),
     "figures": (lambda: figures_parcel(1, {"front": CameraStats().counts()}, {}, 1.0, MACHINE), Shows.NUMBERS),
 }
