@@ -8,12 +8,17 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from edge.cli.local_viewer import rerun_program
+from edge.config import PeopleEvents
+from edge.config_layers import load
 from edge.diagnosis import diagnose
+from edge.mqtt.wire import v1
 from tests.cli.command import edge_pose
 from tests.servers import mosquitto
 
@@ -218,3 +223,23 @@ def test_the_pictures_can_be_made_anew(tmp_path: Path) -> None:
     for page in kept["terminal.svg"], (ROOT / "docs" / "pictures" / "terminal.svg").read_bytes():
         assert not re.search(rb"/(root|home|tmp|work)/", page), "a path of the machine that made it"
         assert re.findall(rb"https?://[^\"']+", page) == [b"http://www.w3.org/2000/svg"]
+
+
+def test_each_field_of_summaries_and_peoples_events_is_explained() -> None:
+    page = (ROOT / "docs" / "people.md").read_text()
+    events = [kind for kind in get_args(v1.Event) if "seq" in kind.__struct_fields__]
+    structs = [v1.Summary, v1.PersonSummary, v1.FallEvidence, *events]
+    fields = {field for struct in structs for field in struct.__struct_fields__} - {"v"}
+    fields |= {kind.__struct_config__.tag for kind in events} | set(v1.Posture)
+
+    assert [field for field in sorted(fields) if f"`{field}`" not in page] == []
+    assert [name for name in get_args(PeopleEvents) if f"`{name}`" not in page] == []
+
+
+def test_the_configuration_of_people_is_one() -> None:
+    (text,) = blocks((ROOT / "docs" / "people.md").read_text(), "toml")
+
+    config = load(None, environment={}, sets=[], base=tomllib.loads(text)).config
+
+    assert config.camera["front"].zone.keys() == {"door"}
+    assert config.camera["front"].line.keys() == {"entrance"}

@@ -41,10 +41,10 @@ from edge.rerun_log.scene import Scene
 from edge.rerun_log.video import H264Encoder, VideoSink
 from edge.stats import Stats
 from edge.vision.frame import Frame
-from edge.vision.observation import Observation, observe
+from edge.vision.observation import Observation
 from edge.vision.pose import Pose
 from edge.vision.skeleton import MEDIAPIPE_POSE
-from tests.conftest import CLIP, eventually
+from tests.conftest import CLIP, eventually, observe
 from tests.mqtt.test_sink import Bench
 from tests.rerun_log.scenes import Recorder
 from tests.servers import Server, mosquitto, rerun_server

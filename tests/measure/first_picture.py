@@ -25,8 +25,7 @@ from edge.config import CameraConfig, Config, RerunConfig
 from edge.lanes import LaneGroup
 from edge.rerun_lanes import RerunLanes
 from edge.stats import Stats
-from edge.vision.observation import observe
-from tests.conftest import eventually, frame, pose
+from tests.conftest import eventually, frame, observe, pose
 from tests.rerun_log.hubs import ended, rerun
 from tests.rerun_log.onlooker import Arrival, Onlooker
 from tests.servers import free_port, relay

@@ -20,8 +20,8 @@ from edge.mqtt.sink import MqttSink
 from edge.mqtt.wire import v1
 from edge.pacing import Deadline
 from edge.stats import Percentiles, Stats
-from edge.vision.observation import Observation, observe
-from tests.conftest import eventually, frame, pose
+from edge.vision.observation import Observation
+from tests.conftest import eventually, frame, observe, pose
 from tests.mqtt.test_sink import Bench
 from tests.servers import mosquitto
 
