@@ -66,7 +66,8 @@ class Presence:
         if spell is None:
             self._report(what)
         elif isinstance(what, End):
-            self._report(replace(what, of=self._open.pop(spell, "")))
+            if (event_id := self._open.pop(spell, None)) is not None:  # else nobody was told that it began
+                self._report(replace(what, of=event_id))
         else:
             self._open[spell] = self._report(what)
 

@@ -107,3 +107,18 @@ def test_what_is_not_configured_any_more_is_told_to_be_so(after: Rules) -> None:
     assert watched.events[-1].what == Interrupted("session-2", "it is watched no longer, by configuration")
     assert watched.see(shown[30:40]) == [[1]] * 10
     assert len(watched.events) == 3
+
+
+def test_the_end_of_what_nobody_was_told_of_is_not_told_either() -> None:
+    quiet, wanted = (Rules(PeopleConfig(events=each), CAMERA.mount) for each in (("count",), ("presence",)))
+    watched = Watched(quiet)
+    shown = list(
+        frames(
+            [[*STAYS[:1], Key(1, bodies.STANDING)], [Key(0, bodies.SITTING, x_m=1.5), Key(5, bodies.SITTING, x_m=1.5)]]
+        )
+    )
+    watched.see(shown[:20])
+    watched.presence.adopt(wanted)
+    watched.see(shown[20:])
+
+    assert "PersonLeft" not in {name for name, _ in watched.told()}

@@ -102,12 +102,13 @@ class Tracker:
         patience = _Patience(self.forget_after_s, self._usual_interval_s(now_s))
         gone = [track.person_id for track in self._tracks if track.person_id and patience.is_over(track, now_s)]
         self._tracks = [track for track in self._tracks if not patience.is_over(track, now_s)]
-        found = _once([_Found(pose, in_pixels(pose, width_px, height_px)) for pose in poses], self._tracks, now_s)
+        found = [_Found(pose, in_pixels(pose, width_px, height_px)) for pose in poses]
+        found, doubtful = _once(found, self._tracks, now_s)
         somebody = [track for track in self._tracks if track.person_id]
         left = self._match(somebody, found, now_s)
         left = self._match([track for track in self._tracks if not track.person_id], left, now_s)
         for each in left:
-            if each.pose.score >= _LEAST_SCORE and not any(each.is_like(other) for other in found if other is not each):
+            if each.pose.score >= _LEAST_SCORE and each not in doubtful:
                 self._tracks.append(_Track(each, now_s, monotonic_ns))
         for track in self._tracks:
             if not track.person_id and (not self._begun or track.is_born(now_s)):
@@ -167,9 +168,6 @@ class _Found:
         self.pose = pose
         self.xy_px = xy_px
         self.scale_px = max(scale_px(xy_px), 1.0)
-
-    def is_like(self, other: _Found) -> bool:
-        return _likeness(self, other) >= _DOUBTFUL
 
 
 class _Track:
@@ -246,32 +244,35 @@ def _alike(tracks: Sequence[_Track], found: Sequence[_Found], now_s: float) -> t
     return alike * np.exp(-0.5 * ratio * ratio), certain[:, None]
 
 
-def _once(found: list[_Found], tracks: list[_Track], now_s: float) -> list[_Found]:
-    """Without those who are there twice: of two, the one stays that is more like somebody who is known."""
+def _once(found: list[_Found], tracks: list[_Track], now_s: float) -> tuple[list[_Found], list[_Found]]:
+    """Without those who are there twice: of two, the one stays that is more like somebody who is known. And of those
+    who stay, who is so much like another one that it may be nobody."""
     if len(found) < 2:
-        return found
+        return found, []
     known = [track for track in tracks if track.person_id]
     worth = [each.pose.score for each in found]
     if known:
         alike, certain = _alike(known, found, now_s)
         worth = ((alike * certain).max(axis=0) + 0.01 * np.array(worth)).tolist()
-    kept: list[_Found] = []
+    each_other = _likeness(found).tolist()
+    kept: list[int] = []
     for at in sorted(range(len(found)), key=lambda at: -worth[at]):
-        if all(_likeness(found[at], other) < _TWICE for other in kept):
-            kept.append(found[at])
-    return kept
+        if all(each_other[at][other] < _TWICE for other in kept):
+            kept.append(at)
+    doubtful = [at for at in kept if any(each_other[at][other] >= _DOUBTFUL for other in kept if other != at)]
+    return [found[at] for at in kept], [found[at] for at in doubtful]
 
 
-def _likeness(a: _Found, b: _Found) -> float:
-    scale = np.array([[math.sqrt(a.scale_px * b.scale_px)]])
-    return float(
-        similarity(
-            a.xy_px[None],
-            b.xy_px[None],
-            a_seen=a.pose.visibility[None].astype(np.float64),
-            b_seen=b.pose.visibility[None].astype(np.float64),
-            scales_px=scale,
-            slack_px=np.zeros((1, 1)),
-            skeleton=a.pose.skeleton,
-        )[0, 0]
+def _likeness(found: Sequence[_Found]) -> FloatArray:
+    """(N, N) of 0..1: how alike the poses of one frame are."""
+    places, seen = np.array([each.xy_px for each in found]), np.array([each.pose.visibility for each in found])
+    scales = np.array([each.scale_px for each in found])
+    return similarity(
+        places,
+        places,
+        a_seen=seen,
+        b_seen=seen,
+        scales_px=np.sqrt(scales[:, None] * scales),
+        slack_px=np.zeros((len(found), len(found))),
+        skeleton=found[0].pose.skeleton,
     )
