@@ -187,7 +187,10 @@ class Rig:
         video: Mapping[str, Shelf] | None = None,
         capacity: int = 1000,
         shown: Shown | None = None,
+        events: tuple[str, ...] = (),
     ) -> None:
+        """events: those of people that are told, as people.events."""
+        self._rules = Rules(people=PeopleConfig.model_validate({"events": events}))
         self.workers = workers
         self.stats = Stats(list(cameras))
         self.inbox = Inbox()
@@ -221,7 +224,7 @@ class Rig:
             drops=self.stats,
             on_end=self.daemon.camera_ended,
             on_event=self._event_log.happened,
-            rules=Rules(people=PeopleConfig(events=())),
+            rules=self._rules,
             ids=itertools.count(1),
             interval_s=interval_s,
             paused=paused,

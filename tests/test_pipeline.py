@@ -29,6 +29,7 @@ from edge.lanes import IDLE_S, Shown
 from edge.pacing import Deadline
 from edge.pipeline import CameraPipeline
 from edge.stats import CameraStatus, DropCause
+from edge.vision.events import PersonEntered
 from edge.vision.frame import Frame, VideoCodec, VideoPacket
 from edge.vision.observation import Observation
 from tests.conftest import eventually, frame
@@ -922,6 +923,25 @@ class TestStatus:
             (reports.CameraEnded, "its frames are over"),
         ]
         assert [event.event_id for event in rig.events] == [f"session-{number}" for number in range(1, 6)]
+
+    def test_who_was_there_when_the_camera_went_is_not_watched_and_somebody_new_when_it_is_back(self) -> None:
+        film = Film(*frames(3), CameraLost("cable"), *frames(3, first=3))
+        observed = Shelf()
+        rig = Rig({"front": (film, Watcher())}, {"mqtt": observed}, events=("presence",))
+
+        assert rig.run() == "every camera has ended"
+        people, lost, back = rig.events[0], rig.events[2], rig.events[3]
+        assert rig.happened() == [
+            (PersonEntered, ""),
+            (reports.Interrupted, "the camera is lost"),
+            (reports.CameraLost, "cable"),
+            (reports.CameraBack, ""),
+            (PersonEntered, ""),
+            (reports.Interrupted, "the camera has ended"),
+            (reports.CameraEnded, "its frames are over"),
+        ]
+        assert (rig.events[1].ends, back.ends) == (people.event_id, lost.event_id)
+        assert [[person.person_id for person in each.people] for each in observed.items] == [[1]] * 3 + [[2]] * 3
 
     def test_a_camera_that_was_never_there_is_lost_as_well(self) -> None:
         film = Film(live=True, opening=[CameraLost("no such host")] * 100)
