@@ -99,6 +99,8 @@ class Tracker:
         """The people of one frame, in which `poses` were found; also for frames without any, in their order. Each pose
         is in a frame of width_px by height_px."""
         now_s = monotonic_ns / 1e9
+        for track in self._tracks:
+            track.begin_frame()
         patience = _Patience(self.forget_after_s, self._usual_interval_s(now_s))
         gone = [track.person_id for track in self._tracks if track.person_id and patience.is_over(track, now_s)]
         self._tracks = [track for track in self._tracks if not patience.is_over(track, now_s)]
@@ -115,13 +117,13 @@ class Tracker:
                 track.person_id = next(self._ids)
         self._begun = True
         for track in self._tracks:
-            track.look_back(now_s)
+            track.end_frame()
         here = sorted((track for track in self._tracks if track.person_id), key=lambda track: track.person_id)
         return Following(
             present=tuple(
-                Tracked(track.person_id, track.found.pose, track.since_ns) for track in here if track.seen_s == now_s
+                Tracked(track.person_id, track.found.pose, track.since_ns) for track in here if track.is_seen
             ),
-            away=tuple(track.person_id for track in here if track.seen_s != now_s),
+            away=tuple(track.person_id for track in here if not track.is_seen),
             gone=tuple(sorted(gone)),
         )
 
@@ -178,6 +180,7 @@ class _Track:
         self.found = found
         self.since_ns = monotonic_ns
         self.seen_s = now_s
+        self.is_seen = True
         self.missed = False
         """In the frame before this one."""
         self._since_s = now_s
@@ -188,15 +191,17 @@ class _Track:
     def is_born(self, now_s: float) -> bool:
         """Whether it was found often and long enough to be somebody."""
         age_s = now_s - self._since_s
-        if self.seen_s != now_s or self._misses >= self._hits:
+        if not self.is_seen or self._misses >= self._hits:
             return False
         age_s += _A_HAIR_S
         often = self._hits >= _HITS and age_s >= _BORN_AFTER_S
         return often or (self._hits >= _HITS_OF_SLOW and not self._misses and age_s >= _BORN_AFTER_SLOW_S)
 
-    def look_back(self, now_s: float) -> None:
-        """The frame is over."""
-        self.missed = self.seen_s != now_s
+    def begin_frame(self) -> None:
+        self.is_seen = False
+
+    def end_frame(self) -> None:
+        self.missed = not self.is_seen
         self._misses += self.missed
 
     def take(self, found: _Found, now_s: float) -> None:
@@ -208,7 +213,7 @@ class _Track:
             self._velocity = self._velocity + (1 - math.exp(-passed_s / _VELOCITY_S)) * (
                 moved / passed_s - self._velocity
             )
-        self.found, self.seen_s = found, now_s
+        self.found, self.seen_s, self.is_seen = found, now_s, True
         self._hits += 1
 
     def expected_px(self, now_s: float) -> FloatArray:
