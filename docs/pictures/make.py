@@ -199,7 +199,12 @@ def viewer(studio: Studio, picture: Path) -> str:
 
 
 def two_people(studio: Studio, picture: Path) -> str:
-    recording = studio.record("two_people", playing(front=studio.pair) | {"rerun.mask": "contour"})
+    drawn = {
+        "camera.front.zone.treadmill.polygon": [[0.1, 0.5], [0.6, 0.5], [0.9, 0.8], [0.4, 0.95]],
+        "camera.front.line.middle.begin": [0.1, 0.65],
+        "camera.front.line.middle.end": [0.86, 0.55],
+    }
+    recording = studio.record("two_people", playing(front=studio.pair) | {"rerun.mask": "contour"} | drawn)
     return photograph(studio, recording, moment(recording, "front", studio.pair), picture)
 
 
