@@ -21,6 +21,7 @@ from edge.rerun_log.entities import DEVICE_STATS, EVENTS, LINES, stats_entity, t
 from edge.rerun_log.parcel import Parcel
 from edge.stats import CameraCounts
 from edge.vision.events import FallSuspected, PeopleEvent
+from edge.vision.kinematics import Box
 
 FIGURES_EVERY_S = 2.0
 """A chunk of one row is 1 kB around a few numbers: oftener, the figures would weigh as much as the angles."""
@@ -68,10 +69,12 @@ def _fields(what: object) -> Iterator[tuple[str, object]]:
     """Names and values, those of what it holds in their turn."""
     for field in dataclasses.fields(what):  # type: ignore[arg-type]  # all that happens are dataclasses
         value = getattr(what, field.name)
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, Box):
+            yield field.name, dataclasses.astuple(value)
+        elif dataclasses.is_dataclass(value):
             yield from _fields(value)
         elif field.name != "seq" and not (field.name.endswith("_ns") and isinstance(what, PeopleEvent)):
-            yield field.name, value
+            yield ("person" if field.name == "person_id" else field.name), value
 
 
 def of_this_log(at_ns: int, text: str, seq: int) -> Note:
@@ -197,4 +200,6 @@ def _one_line(text: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

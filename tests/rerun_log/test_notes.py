@@ -40,6 +40,8 @@ from edge.rerun_log.notes import (
 )
 from edge.rerun_log.parcel import Parcel
 from edge.stats import CameraStats
+from edge.vision.events import FallSuspected, LineCrossed
+from edge.vision.falls import FallEvidence
 from tests.conftest import eventually
 from tests.rerun_log.reading import column
 
@@ -68,6 +70,18 @@ def test_an_event_is_told_by_its_name_over_mqtt_and_its_fields(what: Happening, 
     assert of_event(Event("s-2", "front", 17, what), 5) == Note(EVENTS, 17, level, text, 5)
     name = text.removeprefix("front: ").split(",")[0]
     assert name in {kind.__struct_config__.tag for kind in v1.Event.__args__}
+
+
+def test_an_event_of_people_is_told_at_its_own_frame_with_what_it_was_decided_on() -> None:
+    crossed = LineCrossed(captured_ns=17, seq=3, person_id=2, line="door", to="left", at=(0.41234567, 0.5))
+    evidence = FallEvidence(1.2345, 0.5, 3.0, 80.0, 0.7, 1.0, 0.9)
+    fallen = FallSuspected(captured_ns=18, seq=4, person_id=2, evidence=evidence)
+
+    notes = [of_event(Event("s-1", "front", what.captured_ns, what), 9) for what in (crossed, fallen)]
+
+    assert [(note.at_ns, note.seq, note.level) for note in notes] == [(17, 3, "INFO"), (18, 4, "WARN")]
+    assert notes[0].text == "front: line_crossed, person: 2, line: door, to: left, at: [0.4123, 0.5]"
+    assert notes[1].text.startswith("front: fall_suspected, person: 2, speed_bl_s: 1.234, drop_bl: 0.5, ")
 
 
 def lines(emit: logging.LogRecord) -> list[Note]:
