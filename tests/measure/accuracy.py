@@ -21,14 +21,11 @@ were found.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ["https_proxy"] = "http://127.0.0.1:9"
 
 import cv2
 import numpy as np

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-
-os.environ["https_proxy"] = "http://127.0.0.1:9"
 
 import numpy as np
 from numpy.typing import NDArray

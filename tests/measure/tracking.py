@@ -17,14 +17,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ["https_proxy"] = "http://127.0.0.1:9"
 
 import numpy as np
 
