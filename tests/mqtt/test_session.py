@@ -21,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.cli.local_broker import BrokerKind, local_broker
+from edge.cli.local_server import wait_until_listening
 from edge.errors import ConfigError
 from edge.mqtt.client import UNACKNOWLEDGED_MOST
 from edge.mqtt.message import Message, Received
@@ -134,6 +135,7 @@ class Outside:
 
 @contextlib.contextmanager
 def outside(port: int) -> Iterator[Outside]:
+    wait_until_listening(port)  # a broker opens its listeners one after the other
     client = Outside(port)
     try:
         yield client
