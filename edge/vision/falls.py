@@ -50,7 +50,8 @@ class FallEvidence:
 
 SPEED_OVER_S = 0.25
 UPRIGHT_DEG = 40.0
-"""Who leans less is upright: has not fallen yet, or is up again."""
+"""Who leans less is upright: has not fallen yet, or is up again. Where the rules ask for less tilt than this, who leans
+as far as they ask for is down, and not up."""
 
 _BEFORE_S = 1.5  # from upright to the fastest moment
 _AFTER_S = 1.5  # from that to lying
@@ -118,7 +119,7 @@ class FallWatch:
         if self._fall is None:
             self._look_for_descent(moment, rules)
             self._look_whether_down(moment, rules)
-        elif self._is_up_again(moment):
+        elif self._is_up_again(moment, rules):
             self._fall = None
             self._forget()
         return self._fall
@@ -135,7 +136,7 @@ class FallWatch:
         before = self._descent
         if speed_bl_s < rules.speed_bl_s or (before and (before.down_s or speed_bl_s <= before.speed_bl_s)):
             return
-        upright = [each for each in self._past if each.tilt_deg <= UPRIGHT_DEG]
+        upright = [each for each in self._past if _is_up(each, rules)]
         if upright:
             self._descent = _Descent(
                 at_s=moment.at_s,
@@ -160,7 +161,7 @@ class FallWatch:
             if moment.at_s - descent.at_s > _AFTER_S:
                 self._descent = None
                 return
-            if moment.tilt_deg <= UPRIGHT_DEG:
+            if _is_up(moment, rules):
                 descent.upright_s = moment.at_s
             if moment.tilt_deg < rules.tilt_deg or drop_bl < _LEAST_DROP_BL:
                 return
@@ -174,13 +175,17 @@ class FallWatch:
             self._fall = _evidence(descent, drop_bl, moment.at_s, rules)
             self._forget()
 
-    def _is_up_again(self, moment: _Moment) -> bool:
-        if moment.tilt_deg > UPRIGHT_DEG:
+    def _is_up_again(self, moment: _Moment, rules: FallRules) -> bool:
+        if not _is_up(moment, rules):
             self._up_since_s = None
             return False
         if self._up_since_s is None:
             self._up_since_s = moment.at_s
         return moment.at_s - self._up_since_s >= _UP_AFTER_S
+
+
+def _is_up(moment: _Moment, rules: FallRules) -> bool:
+    return moment.tilt_deg <= UPRIGHT_DEG and moment.tilt_deg < rules.tilt_deg
 
 
 def _evidence(descent: _Descent, drop_bl: float, now_s: float, rules: FallRules) -> FallEvidence:

@@ -88,6 +88,20 @@ def test_the_rules_decide(rules: FallRules) -> None:
     assert all(each is None for _, each in watched(FALL, rules=rules))
 
 
+@pytest.mark.parametrize("tilt_deg", [20.0, 25.0, 30.0])
+def test_who_is_down_by_rules_that_ask_for_little_tilt_is_not_up_at_once(tilt_deg: float) -> None:
+    crouching = bodies.CROUCHING.turned(90)  # leans by 35 degrees
+    keys = [Key(0, UP), Key(1.5, UP), Key(2.1, crouching), Key(8, crouching), Key(8.6, UP), Key(10, UP)]
+    found = watched(keys, rules=FallRules(tilt_deg=tilt_deg))
+
+    spells = [each is not None for _, each in found]
+    edges = [at_s for (at_s, _), before, now in zip(found[1:], spells, spells[1:], strict=False) if before != now]
+    evidence = next(each for _, each in found if each is not None)
+    assert len(edges) == 2
+    assert edges[1] > 8.6, "only once up"
+    assert evidence.took_s > 0
+
+
 def test_what_happened_while_nobody_was_seen_is_not_known() -> None:
     watch = FallWatch()
     for now_ns, pose in film(FALL, camera=CAMERA):
