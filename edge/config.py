@@ -248,6 +248,9 @@ _MOST_CORNERS = 64
 BodyPoint = Literal["feet", "hips", "head"]
 """Where a body is: the middle of its feet, hips or head, as far as they are seen."""
 
+Smoothing = Literal["off", "light", "strong"]
+"""How much the tremble of landmarks is taken out."""
+
 PeopleEvents = Literal["presence", "posture", "hands", "falls", "zones", "lines", "count"]
 """What is told of people by events."""
 Verb = Literal["ping", "snapshot", "pause", "resume", "set", "record", "reload", "restart"]
@@ -503,7 +506,7 @@ def _seconds(default: float, title: str, description: str, *, most: int = 60) ->
 class PeopleConfig(_Section):
     """What is made of poses: who is who, how they move, and what is told of them by events."""
 
-    smoothing: Literal["off", "light", "strong"] = Field(
+    smoothing: Smoothing = Field(
         "light",
         title="Smoothing",
         description="of landmarks, by the One Euro filter; strong lags behind fast motion",

@@ -10,13 +10,11 @@ docs/decisions/0034 has what this makes of sequences.
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from dataclasses import dataclass, field
 
-from edge.vision.kinematics import VISIBLE, Kinematics
+from edge.vision.kinematics import VISIBLE, Kinematics, trunk_of
 from edge.vision.pose import Pose
-from edge.vision.skeleton import Skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class FallWatch:
     ) -> FallEvidence | None:
         """What speaks for a fall after which this person is still down: from the moment it is suspected until the
         person is upright again. While the trunk is not seen nothing changes. height_px: of the picture."""
-        trunk = _trunk(pose.skeleton)
+        trunk = trunk_of(pose.skeleton)
         if now.tilt_deg is None or not now.length_px or (pose.visibility[trunk] < VISIBLE).any():
             return self._fall
         y_px = float(pose.image_xyz[trunk, 1].sum()) / len(trunk) * height_px
@@ -203,8 +201,3 @@ def _evidence(descent: _Descent, drop_bl: float, now_s: float, rules: FallRules)
         down_s=now_s - descent.down_s,
         confidence=confidence,
     )
-
-
-@functools.cache
-def _trunk(skeleton: Skeleton) -> list[int]:
-    return [skeleton.index(f"{side}_{name}") for name in ("shoulder", "hip") for side in ("left", "right")]

@@ -88,6 +88,12 @@ class Kinematics:
 Vector = tuple[float, float, float]
 
 
+@functools.cache
+def trunk_of(skeleton: Skeleton) -> list[int]:
+    """The keypoints of the left and the right shoulder, and of the left and the right hip."""
+    return [skeleton.index(f"{side}_{name}") for name in ("shoulder", "hip") for side in ("left", "right")]
+
+
 def level_m(pose: Pose, mount: Mount) -> Float32Array | None:
     """(K, 3) float32 metres: the world landmarks in axes of which y points down to the floor, in as far as it is known
     how the camera hangs. None where the pose has none."""

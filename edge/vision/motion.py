@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.vision.kinematics import VISIBLE
+from edge.vision.kinematics import VISIBLE, trunk_of
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import Skeleton
 
@@ -21,7 +21,6 @@ _AT_LEAST_S = 0.1
 _GONE_S = 1.0
 _MOST = 256  # of the poses in between: 0.3 s of a camera with 240 frames/s, and then some
 
-_TRUNK = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 _LIMBS = tuple(f"{side}_{joint}" for joint in ("elbow", "wrist", "knee", "ankle") for side in ("left", "right"))
 
 
@@ -73,7 +72,7 @@ class MotionWatch:
 
 
 def _moment(monotonic_ns: int, pose: Pose, width_px: int, height_px: int) -> _Moment:
-    trunk, limbs = _parts(pose.skeleton)
+    trunk, limbs = trunk_of(pose.skeleton), _limbs(pose.skeleton)
     seen = pose.visibility >= VISIBLE
     trunk_px = None
     if seen[trunk].all():
@@ -94,5 +93,5 @@ def _activity_m(then: _Moment, now: _Moment, passed_s: float) -> float | None:
 
 
 @functools.cache
-def _parts(skeleton: Skeleton) -> tuple[list[int], list[int]]:
-    return [skeleton.index(name) for name in _TRUNK], [skeleton.index(name) for name in _LIMBS]
+def _limbs(skeleton: Skeleton) -> list[int]:
+    return [skeleton.index(name) for name in _LIMBS]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge.vision.debounce import Settled
-from edge.vision.kinematics import VISIBLE
+from edge.vision.kinematics import VISIBLE, trunk_of
 from edge.vision.pose import Float32Array, Pose
 from edge.vision.skeleton import Skeleton
 
@@ -59,7 +59,7 @@ def scores(pose: Pose, level: Float32Array | None) -> Scores:
     seen. level: world landmarks as of `kinematics.level_m`."""
     if level is None:
         return {}
-    trunk, legs = _parts(pose.skeleton)
+    trunk, legs = trunk_of(pose.skeleton), _legs(pose.skeleton)
     visibility = pose.visibility
     if (visibility[trunk] < VISIBLE).any():
         return {}
@@ -137,7 +137,5 @@ def _between_deg(a: list[float], b: list[float]) -> float:
 
 
 @functools.cache
-def _parts(skeleton: Skeleton) -> tuple[list[int], list[list[int]]]:
-    trunk = [skeleton.index(f"{side}_{name}") for name in ("shoulder", "hip") for side in ("left", "right")]
-    legs = [[skeleton.index(f"{side}_{name}") for name in ("hip", "knee", "ankle")] for side in ("left", "right")]
-    return trunk, legs
+def _legs(skeleton: Skeleton) -> list[list[int]]:
+    return [[skeleton.index(f"{side}_{name}") for name in ("hip", "knee", "ankle")] for side in ("left", "right")]

@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.config import Smoothing
 from edge.vision.pose import Float32Array, Pose
-
-Strength = Literal["off", "light", "strong"]
-"""How much is smoothed."""
 
 GONE_S = 0.5
 """After so long without the person, the filter begins anew: where it was says nothing any more."""
@@ -53,7 +50,7 @@ class PoseSmoother:
         self._last: FloatArray = np.empty(0)
         self._velocity: FloatArray = np.empty(0)
 
-    def smooth(self, monotonic_ns: int, pose: Pose, width_px: int, height_px: int, strength: Strength) -> Pose:
+    def smooth(self, monotonic_ns: int, pose: Pose, width_px: int, height_px: int, strength: Smoothing) -> Pose:
         """`pose` with its landmarks in the picture and in space smoothed; its visibility and mask are left alone.
 
         A person's first pose, and the first one after GONE_S, is returned as it is; so is every one with "off".

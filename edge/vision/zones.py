@@ -7,12 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.config import BodyPoint
 from edge.vision.kinematics import VISIBLE
 from edge.vision.pose import Pose
 from edge.vision.skeleton import Skeleton
-
-BodyPoint = Literal["feet", "hips", "head"]
-"""Where a body is: the middle of its feet, hips or head, as far as they are seen."""
 
 Point = tuple[float, float]
 """x, y as fractions of the picture's width and height."""

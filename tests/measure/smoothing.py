@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.config import Smoothing
 from edge.estimators.models.store import ModelStore
 from edge.vision.frame import Frame
 from edge.vision.pose import Pose
-from edge.vision.smoothing import PoseSmoother, Strength
+from edge.vision.smoothing import PoseSmoother
 from edge.vision.tracking import Tracker
 from tests.conftest import CLIP
 from tests.measure.accuracy import Clip, cached, estimate
@@ -31,7 +32,7 @@ from tests.measure.tracking import CAM01
 
 FloatArray = NDArray[np.float64]
 
-STRENGTHS: tuple[Strength, ...] = ("off", "light", "strong")
+STRENGTHS: tuple[Smoothing, ...] = ("off", "light", "strong")
 
 
 def people(found: Sequence[Sequence[Pose]], frames: Sequence[Frame]) -> list[list[tuple[int, Pose]]]:
@@ -45,7 +46,7 @@ def people(found: Sequence[Sequence[Pose]], frames: Sequence[Frame]) -> list[lis
     return [row for row in rows.values() if len(row) >= 20]
 
 
-def smoothed(row: Sequence[tuple[int, Pose]], frames: Sequence[Frame], strength: Strength) -> list[Pose]:
+def smoothed(row: Sequence[tuple[int, Pose]], frames: Sequence[Frame], strength: Smoothing) -> list[Pose]:
     smoother = PoseSmoother()
     return [
         smoother.smooth(frames[at].monotonic_ns, pose, frames[at].rgb.width_px, frames[at].rgb.height_px, strength)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.config import Smoothing
 from edge.vision.pose import Pose
-from edge.vision.smoothing import GONE_S, PoseSmoother, Strength
+from edge.vision.smoothing import GONE_S, PoseSmoother
 from tests import bodies
 from tests.bodies import Camera, Key, film
 from tests.conftest import pose
@@ -17,7 +18,7 @@ SIZE = 1280, 720
 S = 1_000_000_000
 
 
-def smoothed(poses: list[tuple[int, Pose]], strength: Strength) -> list[Pose]:
+def smoothed(poses: list[tuple[int, Pose]], strength: Smoothing) -> list[Pose]:
     smoother = PoseSmoother()
     return [smoother.smooth(now_ns, each, *SIZE, strength) for now_ns, each in poses]
 
@@ -54,7 +55,7 @@ def test_somebody_who_walks_is_hardly_late() -> None:
     truth = places_px([each for _, each in poses])[30:]
     velocity = truth[1:] - truth[:-1]
 
-    def lag_frames(strength: Strength) -> float:
+    def lag_frames(strength: Smoothing) -> float:
         behind = (truth - places_px(smoothed(poses, strength))[30:])[1:]
         return float((behind * velocity).sum() / (velocity * velocity).sum())
 
@@ -95,7 +96,7 @@ def test_after_a_gap_or_when_time_does_not_go_on_it_begins_anew(gap_s: float) ->
 
 @given(st.floats(0.2, 4), st.sampled_from(["light", "strong"]))
 @settings(deadline=None, max_examples=25)
-def test_it_does_the_same_at_any_resolution(scale: float, strength: Strength) -> None:
+def test_it_does_the_same_at_any_resolution(scale: float, strength: Smoothing) -> None:
     poses = filmed([Key(0, bodies.STANDING), Key(0.5, bodies.BENT)], noise=0.02)
     near, far = PoseSmoother(), PoseSmoother()
     for now_ns, each in poses:
@@ -106,7 +107,7 @@ def test_it_does_the_same_at_any_resolution(scale: float, strength: Strength) ->
 
 @given(st.floats(-0.3, 0.3), st.sampled_from(["light", "strong"]))
 @settings(deadline=None, max_examples=25)
-def test_where_in_the_picture_somebody_is_makes_no_difference(shift: float, strength: Strength) -> None:
+def test_where_in_the_picture_somebody_is_makes_no_difference(shift: float, strength: Smoothing) -> None:
     here, there = PoseSmoother(), PoseSmoother()
     moved = np.array([shift, shift / 2, 0], np.float32)
     for now_ns, each in filmed([Key(0, bodies.STANDING), Key(0.4, bodies.SITTING)], noise=0.02):
